@@ -1,0 +1,140 @@
+//! The one shape of every configuration: private fields, a getter and a builder setter each, and one place that can
+//! fail. [`config!`] writes that shape from a list of fields, so that a field's meaning, unit and default are said once.
+
+use core::fmt::Display;
+use core::ops::RangeInclusive;
+
+use crate::ConfigError;
+
+/// Declares a configuration and its builder.
+///
+/// Each line is `name: Type = default`, or `name?: Type` for an option that is off by default; `in "key"` gives the
+/// key of the policy file where it differs (a duration ends in its unit). The type must have a `validate` method.
+macro_rules! config {
+    (
+        $(#[$meta:meta])*
+        $name:ident, $builder:ident {
+            $(
+                $(#[$doc:meta])*
+                $field:ident $(in $key:literal)? : $type:ty = $default:expr
+            ),* $(,)?
+            ;
+            $(
+                $(#[$option_doc:meta])*
+                $option:ident $(in $option_key:literal)? : $option_type:ty
+            ),* $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(try_from = "fields::Fields", into = "fields::Fields"))]
+        pub struct $name {
+            $($field: $type,)*
+            $($option: Option<$option_type>,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* $($option: None,)* }
+            }
+        }
+
+        impl $name {
+            /// Starts from the defaults.
+            pub fn builder() -> $builder {
+                $builder { config: Self::default() }
+            }
+
+            /// Starts from this configuration, to change some of it.
+            pub fn to_builder(&self) -> $builder {
+                $builder { config: self.clone() }
+            }
+
+            $($(#[$doc])* pub fn $field(&self) -> $type { self.$field.clone() })*
+            $($(#[$option_doc])* pub fn $option(&self) -> Option<$option_type> { self.$option.clone() })*
+        }
+
+        #[doc = concat!("Builds a [`", stringify!($name), "`]; each method sets the field of the same name.")]
+        #[derive(Clone, Debug)]
+        #[must_use = "a builder does nothing until `build` is called"]
+        pub struct $builder {
+            config: $name,
+        }
+
+        impl $builder {
+            $($(#[$doc])* pub fn $field(mut self, value: $type) -> Self { self.config.$field = value; self })*
+            $($(#[$option_doc])* pub fn $option(mut self, value: impl Into<Option<$option_type>>) -> Self {
+                self.config.$option = value.into();
+                self
+            })*
+
+            /// Checks every field and gives the configuration.
+            ///
+            /// # Errors
+            /// The first field that is out of range, with its value and what is allowed.
+            pub fn build(self) -> Result<$name, ConfigError> {
+                self.config.validate()?;
+                Ok(self.config)
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        mod fields {
+            #[allow(unused_imports, reason = "each configuration uses the types of its own fields only")]
+            use super::*;
+
+            #[derive(serde::Serialize, serde::Deserialize)]
+            #[serde(default, deny_unknown_fields)]
+            pub(super) struct Fields {
+                $($(#[serde(rename = $key, with = "crate::seconds::codec")])? $field: $type,)*
+                $(
+                    $(#[serde(rename = $option_key, with = "crate::seconds::option_codec")])?
+                    #[serde(skip_serializing_if = "Option::is_none")]
+                    $option: Option<$option_type>,
+                )*
+            }
+
+            impl Default for Fields {
+                fn default() -> Self { $name::default().into() }
+            }
+
+            impl From<$name> for Fields {
+                fn from(config: $name) -> Self {
+                    Self { $($field: config.$field,)* $($option: config.$option,)* }
+                }
+            }
+
+            impl TryFrom<Fields> for $name {
+                type Error = ConfigError;
+
+                fn try_from(fields: Fields) -> Result<Self, ConfigError> {
+                    let config = Self { $($field: fields.$field,)* $($option: fields.$option,)* };
+                    config.validate()?;
+                    Ok(config)
+                }
+            }
+        }
+    };
+}
+pub(crate) use config;
+
+/// Refuses a value outside the range.
+pub(crate) fn in_range<T: PartialOrd + Display>(
+    field: &'static str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<(), ConfigError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::new(field, value, format!("{} to {}", range.start(), range.end())))
+}
+
+/// Refuses what is not a ratio above zero: a rule that is reached at zero would always be reached.
+pub(crate) fn positive_ratio(field: &'static str, value: f64) -> Result<(), ConfigError> {
+    if value > 0.0 && value <= 1.0 {
+        return Ok(());
+    }
+    Err(ConfigError::new(field, value, "above 0, at most 1"))
+}

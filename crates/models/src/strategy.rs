@@ -1,0 +1,64 @@
+//! How a balancer chooses.
+
+use core::fmt;
+use core::str::FromStr;
+
+use crate::circuit_state::{UnknownWord, find};
+
+/// How a load balancer picks among healthy instances. `Display`, `FromStr` and serde use the words of
+/// [`as_str`](Self::as_str).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum LoadBalancerStrategy {
+    /// One after the other, in the order of registration.
+    #[default]
+    RoundRobin,
+    /// Any, each with the same chance.
+    Random,
+    /// In proportion to the weights, and smooth: heavy instances are spread out, not run in a row.
+    Weighted,
+    /// The one with the fewest connections; ties are broken at random.
+    LeastConnections,
+}
+
+impl LoadBalancerStrategy {
+    /// All strategies.
+    pub const ALL: [Self; 4] = [Self::RoundRobin, Self::Random, Self::Weighted, Self::LeastConnections];
+
+    /// The word for this strategy: `round_robin`, `random`, `weighted`, `least_connections`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::Random => "random",
+            Self::Weighted => "weighted",
+            Self::LeastConnections => "least_connections",
+        }
+    }
+}
+
+impl fmt::Display for LoadBalancerStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for LoadBalancerStrategy {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        find(word, &Self::ALL, Self::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_strategy_survives_its_word() {
+        for strategy in LoadBalancerStrategy::ALL {
+            assert_eq!(strategy.to_string().parse(), Ok(strategy));
+        }
+    }
+}
