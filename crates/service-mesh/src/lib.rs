@@ -1,1 +1,19 @@
+//! Circuit breaking, load balancing, retry and a service proxy that joins them.
+#![forbid(unsafe_code)]
 
+pub mod testing;
+
+mod driver;
+mod environment;
+mod resilience;
+
+#[cfg(feature = "tokio")]
+pub use driver::sleep::TokioSleep;
+pub use driver::sleep::{AsyncSleep, NoTimer, Sleep, Sleeping, ThreadSleep};
+pub use environment::Environment;
+pub use resilience::chance::Chance;
+pub use resilience::clock::{Clock, SystemClock, Timestamp};
+pub use resilience::event::{Event, EventKind, Listener};
+pub use resilience::outcome::{Answer, Classify, EveryError, Outcome};
+pub use resilience::service_proxy::Story;
+pub use service_mesh_models::*;

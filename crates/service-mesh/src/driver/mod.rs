@@ -1,0 +1,3 @@
+//! Drivers act on what the decisions of [`resilience`](crate::resilience) say: they call, wait, and give back.
+
+pub(crate) mod sleep;

@@ -1,0 +1,1 @@
+//! How often a failed call is tried again, and when.

@@ -1,0 +1,71 @@
+//! The one switch between std and loom: every shared word of a decision is made of these types, so that the model
+//! checker sees each of its steps.
+//!
+//! Locks ignore poison: no user code runs while one is held, so a panic cannot leave a half-made change behind.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+#[cfg(not(loom))]
+use std::sync::{Mutex as Inner, MutexGuard, PoisonError};
+
+#[cfg(loom)]
+use loom::sync::{Mutex as Inner, MutexGuard};
+
+/// A mutex without poison.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(Inner<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Inner::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        #[cfg(not(loom))]
+        return self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(loom)]
+        return self.0.lock().expect("loom stops the model at the first panic");
+    }
+}
+
+/// A shared snapshot that readers load without a lock and writers replace as a whole.
+#[derive(Debug)]
+pub(crate) struct Snapshot<T>(#[cfg(not(loom))] arc_swap::ArcSwap<T>, #[cfg(loom)] Mutex<std::sync::Arc<T>>);
+
+/// A loaded snapshot; it stays as it was for as long as it is held. Holding one costs no shared write.
+#[cfg(not(loom))]
+pub(crate) type Loaded<T> = arc_swap::Guard<std::sync::Arc<T>>;
+
+#[cfg(loom)]
+pub(crate) type Loaded<T> = std::sync::Arc<T>;
+
+impl<T> Snapshot<T> {
+    pub(crate) fn new(value: std::sync::Arc<T>) -> Self {
+        #[cfg(not(loom))]
+        return Self(arc_swap::ArcSwap::new(value));
+        #[cfg(loom)]
+        return Self(Mutex::new(value));
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) -> Loaded<T> {
+        #[cfg(not(loom))]
+        return self.0.load();
+        #[cfg(loom)]
+        return self.0.lock().clone();
+    }
+
+    pub(crate) fn store(&self, value: std::sync::Arc<T>) {
+        #[cfg(not(loom))]
+        self.0.store(value);
+        #[cfg(loom)]
+        {
+            *self.0.lock() = value;
+        }
+    }
+}
