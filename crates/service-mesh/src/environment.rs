@@ -124,3 +124,23 @@ impl Environment {
         }
     }
 }
+
+/// A clock that is asked at most once: everything that is decided at one moment is told the same time, and where time
+/// plays no part nobody reads it.
+#[derive(Debug)]
+pub(crate) struct Moment<'a> {
+    environment: &'a Environment,
+    now: Option<Timestamp>,
+}
+
+impl<'a> Moment<'a> {
+    #[inline]
+    pub(crate) const fn new(environment: &'a Environment) -> Self {
+        Self { environment, now: None }
+    }
+
+    #[inline]
+    pub(crate) fn now(&mut self) -> Timestamp {
+        *self.now.get_or_insert_with(|| self.environment.now())
+    }
+}

@@ -12,6 +12,7 @@ pub use driver::sleep::TokioSleep;
 pub use driver::sleep::{AsyncSleep, NoTimer, Sleep, Sleeping, ThreadSleep};
 pub use environment::Environment;
 pub use resilience::chance::Chance;
+pub use resilience::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, Grant, OwnedPermit, Permit, Refusal};
 pub use resilience::clock::{Clock, SystemClock, Timestamp};
 pub use resilience::event::{Event, EventKind, Listener};
 pub use resilience::outcome::{Answer, Classify, EveryError, Outcome};

@@ -15,7 +15,7 @@ use service_mesh_models::{RefusalReason, Transition};
 
 use super::outcome::Outcome;
 use super::service_proxy::Story;
-use super::sync::{AtomicBool, Mutex, Ordering};
+use super::sync::Mutex;
 
 /// Something that happened, and to whom.
 #[derive(Clone, Debug)]
@@ -95,12 +95,10 @@ impl<F: Fn(&Event) + Send + Sync> Listener for F {
     }
 }
 
-/// A queue of events, its listeners, and at most one deliverer.
+/// A queue of events, its listeners, and at most one deliverer. Where nobody listens there is none.
 #[derive(Default)]
 pub(crate) struct Announcer {
     queue: Mutex<Queue>,
-    /// Ordering: Relaxed; set once, and a listener that is being added has no claim to events of the same moment.
-    heard: AtomicBool,
 }
 
 #[derive(Default)]
@@ -113,13 +111,6 @@ struct Queue {
 impl Announcer {
     pub(crate) fn subscribe(&self, listener: Arc<dyn Listener>) {
         self.queue.lock().listeners.push(listener);
-        self.heard.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether anybody listens; if not, an event need not even be made.
-    #[inline]
-    pub(crate) fn is_heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed)
     }
 
     /// Puts an event in the queue. To be called under the lock that orders it, if there is one.
@@ -148,6 +139,6 @@ impl Announcer {
 
 impl fmt::Debug for Announcer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Announcer").field("is_heard", &self.is_heard()).finish_non_exhaustive()
+        f.debug_struct("Announcer").finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! Decisions: no I/O, no threads, no runtime. Time and chance come from the [`Environment`](crate::Environment).
 
 pub(crate) mod chance;
+pub(crate) mod circuit_breaker;
 pub(crate) mod clock;
 pub(crate) mod event;
 pub(crate) mod load_balancer;

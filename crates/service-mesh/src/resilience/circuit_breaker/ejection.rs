@@ -1,0 +1,82 @@
+//! A cap on how many of a service's instances their breakers may eject at once (`max_ejected_ratio`).
+
+use std::sync::Arc;
+
+use crate::resilience::sync::{AtomicU32, Ordering};
+
+/// What the breakers of one service share. Invariant: no trip makes `ejected` larger than `allowed`.
+#[derive(Debug)]
+pub(crate) struct EjectionCap {
+    ratio: f64,
+    /// Ordering: Relaxed; both words are counts that publish nothing else, and a limit that changes with the set of
+    /// instances holds from the next trip on.
+    ejected: AtomicU32,
+    allowed: AtomicU32,
+}
+
+impl EjectionCap {
+    pub(crate) fn new(ratio: f64) -> Self {
+        Self { ratio, ejected: AtomicU32::new(0), allowed: AtomicU32::new(0) }
+    }
+
+    /// The service now has so many instances to pick from.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "the ratio lies in 0..=1, so that the product lies in 0..=instances; it is found exactly below"
+    )]
+    pub(crate) fn resize(&self, instances: usize) {
+        let near = (self.ratio * instances as f64) as u32;
+        // The largest number whose share does not pass the ratio; as with a rule's ratio, the quotient decides.
+        let allowed = (near.saturating_sub(1)..=near + 1)
+            .rev()
+            .find(|count| f64::from(*count) / instances.max(1) as f64 <= self.ratio)
+            .unwrap_or(0);
+        self.allowed.store(allowed, Ordering::Relaxed);
+    }
+}
+
+/// One instance is ejected for as long as this lives: until its breaker is Closed again, or gone. A breaker that
+/// stands alone has no cap.
+#[derive(Debug)]
+pub(super) struct Ejection(Option<Arc<EjectionCap>>);
+
+impl Ejection {
+    /// Leave to eject one more instance, if the cap has any left.
+    pub(super) fn under(cap: Option<&Arc<EjectionCap>>) -> Option<Self> {
+        let Some(cap) = cap else { return Some(Self(None)) };
+        let allowed = cap.allowed.load(Ordering::Relaxed);
+        cap.ejected
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |ejected| (ejected < allowed).then_some(ejected + 1))
+            .ok()
+            .map(|_before| Self(Some(Arc::clone(cap))))
+    }
+}
+
+impl Drop for Ejection {
+    fn drop(&mut self) {
+        if let Some(cap) = &self.0 {
+            cap.ejected.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_is_never_passed_and_is_reached_at_equality() {
+        for (ratio, instances, allowed) in
+            [(1.0, 3, 3), (0.5, 3, 1), (0.5, 4, 2), (0.3, 10, 3), (0.7, 10, 7), (0.1, 9, 0)]
+        {
+            let cap = Arc::new(EjectionCap::new(ratio));
+            cap.resize(instances);
+            let held: Vec<_> = std::iter::from_fn(|| Ejection::under(Some(&cap))).collect();
+            assert_eq!(held.len(), allowed, "{ratio} of {instances}");
+            drop(held);
+            assert_eq!(Ejection::under(Some(&cap)).is_some(), allowed > 0);
+        }
+    }
+}
