@@ -15,6 +15,7 @@ pub use resilience::chance::Chance;
 pub use resilience::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, Grant, OwnedPermit, Permit, Refusal};
 pub use resilience::clock::{Clock, SystemClock, Timestamp};
 pub use resilience::event::{Event, EventKind, Listener};
+pub use resilience::load_balancer::{EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked};
 pub use resilience::outcome::{Answer, Classify, EveryError, Outcome};
 pub use resilience::service_proxy::Story;
 pub use service_mesh_models::*;

@@ -1,1 +1,278 @@
-//! Picks an instance for each call.
+//! A load balancer: picks an instance for each call.
+//!
+//! Whoever changes the set (registers, takes out, marks, weighs) builds a new immutable snapshot under a lock; whoever
+//! picks loads the present snapshot and moves one counter. So a pick never waits, and instances come and go while
+//! thousands of calls run. Copy-on-write sets behind an atomic pointer are the read-copy-update idea (`McKenney` and
+//! Slingwine, 1998), here by way of `arc-swap`.
+//!
+//! # Which strategy when
+//! | strategy | choose it when | what it costs | what it does not see |
+//! |---|---|---|---|
+//! | `RoundRobin` | calls cost about the same, and so do instances: the default | one shared addition | that an instance has become slow |
+//! | `Random` | many threads, or many balancers that must not march in step | nothing shared; even only on average | the same |
+//! | `Weighted` | instances differ in size and the sizes are known | as round robin; a cycle of up to 65,536 places (¼ MiB, 1 to 3 ms) when the set changes | that a size was guessed wrongly |
+//! | `LeastConnections` | calls differ much in length, or instances slow down | a scan, one cache line an instance, and one shared addition a lease | weights; how long a connection will last |
+//!
+//! `LeastConnections` needs [`acquire`](LoadBalancer::acquire), which counts, instead of `get_instance`.
+//!
+//! # What is promised
+//! - A pick that begins after a change has returned sees the change: nobody picks an instance that was taken out or
+//!   marked before. A pick that runs meanwhile may still see the old set, but never a mixture.
+//! - Between two changes, of any `k` picks of round robin each of `n` instances gets ⌊k / n⌋ or ⌈k / n⌉, whichever threads
+//!   pick, and each thread once is enough for that. At a change, the picks that race it may be given again: at most as
+//!   many as there are threads that pick at that moment.
+//! - For one thread a change neither repeats nor passes over anybody: the next pick is the first one, in order of
+//!   registration, behind the last.
+//! - `exclude` is strict: an instance that it names is not picked, even if nobody else is left.
+//!
+//! # When not to use it
+//! Not to keep one client at one instance (that is consistent hashing), nor in front of a single address that balances
+//! by itself.
+
+mod asked;
+mod builder;
+mod cursor;
+mod endpoint;
+mod lease;
+mod least_connections;
+mod picked;
+mod ramp;
+mod random;
+mod registry;
+mod round_robin;
+mod smooth;
+mod snapshot;
+mod weighted;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use service_mesh_models::{LoadBalancerStrategy, ServiceInstance};
+
+use super::clock::Timestamp;
+use super::sync::{AtomicU64, Mutex, Ordering, Snapshot};
+use crate::environment::Environment;
+pub use builder::LoadBalancerBuilder;
+pub(crate) use endpoint::{Endpoint, EndpointKey};
+pub use lease::Lease;
+pub use picked::Picked;
+use registry::Registry;
+pub(crate) use snapshot::EndpointSet;
+
+/// Picks an instance for each call. Clones are handles of the same balancer.
+///
+/// ```
+/// use service_mesh::{LoadBalancer, ServiceInstance};
+///
+/// let balancer = LoadBalancer::default();
+/// for id in ["a", "b", "c"] {
+///     balancer.register(ServiceInstance::new(id, "10.0.0.1", 8080));
+/// }
+/// let mut ids = std::iter::from_fn(|| balancer.get_instance()).map(|instance| instance.id.clone());
+/// assert!(ids.by_ref().take(4).eq(["a", "b", "c", "a"]));
+///
+/// balancer.mark_healthy("b", false);
+/// assert!(ids.take(3).eq(["c", "a", "c"]));
+/// ```
+///
+/// Which strategy to choose, what each costs, and how even its shares are:
+///
+/// - [`RoundRobin`](LoadBalancerStrategy::RoundRobin), the default: where calls cost about the same. One shared
+///   addition a pick; exactly even between two changes.
+/// - [`Random`](LoadBalancerStrategy::Random): for many threads, or many balancers that must not march in step. Shares
+///   nothing; even on average.
+/// - [`Weighted`](LoadBalancerStrategy::Weighted): where instances differ in size. As round robin a pick; a change costs
+///   up to 3 ms. Shares are exact up to a sum of weights of 65,536 (divided by their greatest common divisor), and
+///   above that rounded to 1 in 65,536, which is also the least.
+/// - [`LeastConnections`](LoadBalancerStrategy::LeastConnections), with [`acquire`](Self::acquire): where calls differ in
+///   length or instances slow down. Reads one cache line an instance.
+#[derive(Clone)]
+pub struct LoadBalancer(Arc<Inner>);
+
+struct Inner {
+    set: Snapshot<EndpointSet>,
+    /// That of `set`; stored after it, under the lock.
+    ///
+    /// Ordering: stored with Release; whoever loads it with Acquire and then loads `set` gets that set or a later one.
+    version: AtomicU64,
+    registry: Mutex<Registry>,
+    slow_start: Duration,
+    environment: Environment,
+}
+
+/// What is known of a registered instance at one moment. See [`LoadBalancer::endpoints`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndpointStatus {
+    /// What was registered.
+    pub instance: Arc<ServiceInstance>,
+    /// Its present health: as registered, or as it was marked since.
+    pub healthy: bool,
+    /// Its present weight: as registered, or as it was set since. 0 drains it.
+    pub weight: u32,
+    /// Connections that were leased and not given back. Those that the instance was registered with are not in it.
+    pub in_flight: u32,
+}
+
+impl LoadBalancer {
+    /// A balancer without instances.
+    pub fn new(strategy: LoadBalancerStrategy) -> Self {
+        Self::builder().strategy(strategy).build()
+    }
+
+    /// A balancer with a slow start, or with a clock and chance of its own.
+    pub fn builder() -> LoadBalancerBuilder {
+        LoadBalancerBuilder::default()
+    }
+
+    fn made(strategy: LoadBalancerStrategy, slow_start: Duration, environment: Environment) -> Self {
+        let mut registry = Registry::new(strategy, slow_start);
+        let set = EndpointSet::new(&registry.draft(None), &environment);
+        Self(Arc::new(Inner {
+            version: AtomicU64::new(set.version()),
+            set: Snapshot::new(Arc::new(set)),
+            registry: Mutex::new(registry),
+            slow_start,
+            environment,
+        }))
+    }
+
+    /// The next instance by the strategy; `None` if none is registered, healthy and of a weight above 0. Counts no
+    /// connection: see [`acquire`](Self::acquire).
+    ///
+    /// Takes no lock and allocates nothing, whatever the number of instances.
+    #[inline]
+    pub fn get_instance(&self) -> Option<Arc<ServiceInstance>> {
+        self.pick().map(|picked| Arc::clone(picked.instance()))
+    }
+
+    /// Like [`get_instance`](Self::get_instance), among the instances whose ids are not in `exclude`: those that a call
+    /// has tried, for instance. `None` if nobody else is left.
+    ///
+    /// Costs a comparison of each excluded id with each instance that is met.
+    pub fn get_instance_except(&self, exclude: &[&str]) -> Option<Arc<ServiceInstance>> {
+        let set = self.0.set.load();
+        set.pick_except(exclude).map(|index| Arc::clone(set.endpoints()[index].instance()))
+    }
+
+    /// The next instance, by reference: the fastest way to look at it, not to be held for long. See [`Picked`].
+    #[inline]
+    pub fn pick(&self) -> Option<Picked> {
+        let set = self.0.set.load();
+        set.pick().map(|index| Picked::new(set, index))
+    }
+
+    /// The next instance by the strategy, with one connection counted until the lease is dropped.
+    #[inline]
+    pub fn acquire(&self) -> Option<Lease> {
+        let set = self.0.set.load();
+        set.pick().map(|index| Lease::new(&set.endpoints()[index]))
+    }
+
+    /// Like [`acquire`](Self::acquire), among the instances whose ids are not in `exclude`.
+    pub fn acquire_except(&self, exclude: &[&str]) -> Option<Lease> {
+        let set = self.0.set.load();
+        set.pick_except(exclude).map(|index| Lease::new(&set.endpoints()[index]))
+    }
+
+    /// Adds an instance behind the others, or puts it in the place of the one with the same id, which is returned.
+    ///
+    /// With the same host and port, the connections in flight stay counted. Its health and weight are those of the new
+    /// instance, whatever was marked before.
+    pub fn register(&self, instance: ServiceInstance) -> Option<Arc<ServiceInstance>> {
+        self.change(|registry, now| registry.register(instance, now))
+    }
+
+    /// Takes an instance out and returns it; `None` if there is none with this id. Leases of it stay valid.
+    pub fn deregister(&self, id: &str) -> Option<Arc<ServiceInstance>> {
+        self.change(|registry, _| registry.deregister(id))
+    }
+
+    /// Makes these the registered instances, in one step: whoever is not listed is taken out. For discovery.
+    ///
+    /// Those that are registered already keep their place in the order, since a list may come shuffled; new ones stand
+    /// behind them, as listed. With the same host and port they keep their connections in flight, and their mark of
+    /// [`mark_healthy`](Self::mark_healthy) unless the list has news of their health: `healthy` differs from what was
+    /// registered before. Of several with the same id the last counts. A list that changes nothing costs no new
+    /// snapshot.
+    pub fn set_instances(&self, instances: impl IntoIterator<Item = ServiceInstance>) {
+        // Collected before the lock is taken: an iterator may do anything.
+        let instances = instances.into_iter().collect();
+        self.change(|registry, now| registry.set_instances(instances, now));
+    }
+
+    /// Marks an instance healthy, or unhealthy, so that it is not picked. Whether there is one with this id.
+    pub fn mark_healthy(&self, id: &str, healthy: bool) -> bool {
+        self.change(|registry, now| registry.set_health(id, healthy, now))
+    }
+
+    /// Gives an instance another weight; 0 drains it. Whether there is one with this id.
+    pub fn set_weight(&self, id: &str, weight: u32) -> bool {
+        self.change(|registry, now| registry.set_weight(id, weight, now))
+    }
+
+    /// How it picks.
+    pub fn strategy(&self) -> LoadBalancerStrategy {
+        self.0.registry.lock().strategy()
+    }
+
+    /// Picks by another strategy from now on, from its beginning. Connections, health and weights stay.
+    pub fn set_strategy(&self, strategy: LoadBalancerStrategy) {
+        self.change(|registry, _| registry.set_strategy(strategy));
+    }
+
+    /// Every registered instance, in order of registration, those too that are not picked. Takes the lock of changes
+    /// and allocates: for pages and metrics.
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.0.registry.lock().statuses()
+    }
+
+    /// Changes with every change of what can be picked, and of how. One load.
+    #[inline]
+    pub(crate) fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
+    }
+
+    /// The present set.
+    pub(crate) fn endpoint_set(&self) -> Arc<EndpointSet> {
+        Arc::clone(&self.0.set.load())
+    }
+
+    /// Changes what is registered and, if that made a difference, publishes the set that follows.
+    fn change<R>(&self, change: impl FnOnce(&mut Registry, Option<Timestamp>) -> R) -> R {
+        let inner = &*self.0;
+        // The clock is somebody else's code: it is read before the lock is taken, and only where time matters.
+        let now = (!inner.slow_start.is_zero()).then(|| inner.environment.now());
+        let mut registry = inner.registry.lock();
+        registry.catch_up(&inner.set.load());
+        let result = change(&mut registry, now);
+        if registry.take_changed() {
+            let set = Arc::new(EndpointSet::new(&registry.draft(now), &inner.environment));
+            let version = set.version();
+            inner.set.store(set);
+            inner.version.store(version, Ordering::Release);
+        }
+        result
+    }
+}
+
+impl Default for LoadBalancer {
+    /// Round robin.
+    fn default() -> Self {
+        Self::new(LoadBalancerStrategy::default())
+    }
+}
+
+impl fmt::Debug for LoadBalancer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let registry = self.0.registry.lock();
+        f.debug_struct("LoadBalancer")
+            .field("strategy", &registry.strategy())
+            .field("endpoints", &registry.statuses())
+            .finish_non_exhaustive()
+    }
+}

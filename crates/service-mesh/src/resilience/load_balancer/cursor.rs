@@ -1,0 +1,86 @@
+//! Whose turn it is: a position that all threads share and that each moves on by one.
+
+use crossbeam_utils::CachePadded;
+
+use crate::resilience::sync::{AtomicU64, Ordering};
+
+/// A position in a ring of `len` places. Each caller takes a ticket; ticket `t` is for place `t mod len`, so that of any
+/// `k` tickets in a row each place gets ⌊k / len⌋ or ⌈k / len⌉, whichever threads took them.
+///
+/// One shared addition is all there is to it. Batches of tickets for each thread would be faster under contention, at
+/// the price of that bound and of the order that one thread sees.
+#[derive(Debug)]
+pub(super) struct Cursor(CachePadded<Tickets>);
+
+#[derive(Debug)]
+struct Tickets {
+    /// Counts from `start`. It wraps after 2⁶⁴ tickets (584 years at one a nanosecond), which costs one hiccup of order.
+    ///
+    /// Ordering: Relaxed. The ring that it walks does not change; a change brings a new ring with a new cursor.
+    next: AtomicU64,
+    /// On the same line as `next`, which every caller fetches anyway.
+    len: u64,
+    start: u64,
+}
+
+impl Cursor {
+    /// The first ticket is for place `start`.
+    ///
+    /// # Panics
+    /// When the ring is empty: nobody could have a turn.
+    pub(super) fn new(start: usize, len: usize) -> Self {
+        assert!(len > 0, "a ring without places");
+        let start = start as u64;
+        Self(CachePadded::new(Tickets { next: AtomicU64::new(start), len: len as u64, start }))
+    }
+
+    /// The place of the next ticket.
+    #[inline]
+    pub(super) fn take(&self) -> usize {
+        self.place(self.0.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// So many places were passed over by the one who has the last ticket: the next caller goes on behind them, so that
+    /// whoever stands behind a refused place does not get that one's share on top of its own.
+    pub(super) fn skip(&self, places: usize) {
+        if places > 0 {
+            self.0.next.fetch_add(places as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The place of the last ticket, if any was taken.
+    pub(super) fn last(&self) -> Option<usize> {
+        let next = self.0.next.load(Ordering::Relaxed);
+        (next != self.0.start).then(|| self.place(next.wrapping_sub(1)))
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is less than `len`, which was a usize")]
+    fn place(&self, ticket: u64) -> usize {
+        (ticket % self.0.len) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_place_is_known_only_after_a_ticket() {
+        let cursor = Cursor::new(1, 3);
+        assert_eq!(cursor.last(), None);
+        assert_eq!([cursor.take(), cursor.take(), cursor.take()], [1, 2, 0]);
+        assert_eq!(cursor.last(), Some(0));
+        cursor.skip(1);
+        assert_eq!((cursor.last(), cursor.take()), (Some(1), 2));
+    }
+
+    #[test]
+    fn the_counter_may_wrap_around() {
+        let cursor = Cursor::new(0, 3);
+        cursor.0.next.store(u64::MAX - 1, Ordering::Relaxed);
+        let places: Vec<_> = (0..8).map(|_| cursor.take()).collect();
+        assert!(places.iter().all(|place| *place < 3), "{places:?}");
+        assert_eq!(places[2..], [0, 1, 2, 0, 1, 2]);
+    }
+}

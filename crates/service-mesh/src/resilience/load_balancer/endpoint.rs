@@ -1,0 +1,104 @@
+//! An instance with its live counters.
+
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+use service_mesh_models::ServiceInstance;
+
+use crate::resilience::sync::{AtomicU32, Ordering};
+
+/// Names one registration within its balancer. An id that is registered again with the same host and port keeps its
+/// key; with another host or port, or after it was taken out, it gets a new one, so that nothing which is kept beside
+/// an endpoint (a breaker, a pool) is ever taken for that of another machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct EndpointKey(u64);
+
+impl EndpointKey {
+    pub(super) const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// An instance with its live counters. Clones are the same endpoint; making one costs one count.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint(Arc<Registered>);
+
+#[derive(Debug)]
+struct Registered {
+    key: EndpointKey,
+    instance: Arc<ServiceInstance>,
+    live: Arc<CachePadded<Live>>,
+}
+
+impl Endpoint {
+    pub(super) fn new(key: EndpointKey, instance: ServiceInstance) -> Self {
+        let live = Live { leased: AtomicU32::new(0), outside: AtomicU32::new(instance.connections) };
+        Self(Arc::new(Registered { key, instance: Arc::new(instance), live: Arc::new(CachePadded::new(live)) }))
+    }
+
+    /// The same endpoint with other words about it: its key and its counters stay.
+    pub(super) fn with_instance(&self, instance: ServiceInstance) -> Self {
+        let live = Arc::clone(&self.0.live);
+        live.outside.store(instance.connections, Ordering::Relaxed);
+        Self(Arc::new(Registered { key: self.0.key, instance: Arc::new(instance), live }))
+    }
+
+    pub(super) fn is_at_address_of(&self, instance: &ServiceInstance) -> bool {
+        (&self.0.instance.host, self.0.instance.port) == (&instance.host, instance.port)
+    }
+
+    pub(crate) fn key(&self) -> EndpointKey {
+        self.0.key
+    }
+
+    /// What was registered.
+    #[inline]
+    pub(crate) fn instance(&self) -> &Arc<ServiceInstance> {
+        &self.0.instance
+    }
+
+    /// One more connection is in flight. Each call must be met by one of [`disconnect`](Self::disconnect); a
+    /// [`Lease`](super::Lease) sees to both.
+    #[inline]
+    pub(crate) fn connect(&self) {
+        self.0.live.leased.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One connection has ended.
+    #[inline]
+    pub(crate) fn disconnect(&self) {
+        let before = self.0.live.leased.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "more connections ended than began");
+    }
+
+    /// Connections that were leased and not given back.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.0.live.leased.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn live(&self) -> &Arc<CachePadded<Live>> {
+        &self.0.live
+    }
+}
+
+/// The counters of an endpoint. They outlive the snapshots that point at them, and lie on a cache line of their own:
+/// neither a neighbour's calls nor the count of handles slows them.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// Invariant: the number of leases that exist.
+    ///
+    /// Ordering: Relaxed. A count that publishes nothing; a scan sees each endpoint's as of some moment.
+    leased: AtomicU32,
+    /// What the instance says of itself, `ServiceInstance::connections`. Written when it is registered again.
+    ///
+    /// Ordering: Relaxed, for the same reason.
+    outside: AtomicU32,
+}
+
+impl Live {
+    /// All connections of the endpoint, those that were leased and those that somebody else counts.
+    #[inline]
+    pub(super) fn connections(&self) -> u64 {
+        u64::from(self.leased.load(Ordering::Relaxed)) + u64::from(self.outside.load(Ordering::Relaxed))
+    }
+}
