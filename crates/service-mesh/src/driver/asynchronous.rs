@@ -15,8 +15,8 @@ impl RetryPolicy {
     /// attempt costs a compare: no clock, no lock, no allocation; each wait allocates its timer. Dropping the future
     /// cancels the attempt or the wait that is under way; a retry that was charged to a budget stays charged.
     ///
-    /// It can be spawned if the futures can. `f` may count or collect, but its futures may not borrow what it changes:
-    /// take that out first, as below.
+    /// It can be spawned if the futures can. These may borrow what `f` borrows, but nothing that `f` owns or changes:
+    /// take that out, or clone it, before the `async move`, as below.
     ///
     /// # Errors
     /// The last error, unchanged, and how many attempts there were; the kind is

@@ -1,14 +1,16 @@
 //! How many retries a stream of calls may cause: when everything fails, retries must not multiply the load.
 //!
-//! The idea is Finagle's `RetryBudget`: a call pays in a fraction of a retry, a retry takes out a whole one, and a floor
-//! lets a quiet client retry at all. What is promised here is a law, for any 10 seconds whatsoever:
+//! The idea is Finagle's `RetryBudget` (finagle.github.io/blog/2016/02/08/retry-budgets): a call pays in a fraction of a
+//! retry, a retry takes out a whole one, and a floor lets a quiet client retry at all. What is promised here is a law,
+//! for any 10 seconds whatsoever:
 //!
 //! > retries ≤ `ratio` × calls + `floor_per_second` × 10
 //!
 //! A plain bucket of deposits does not keep it: an hour of calls fills it, and a bad second spends the hour. Deposits
-//! that expire (Finagle's leaky bucket, tower's `TpsBudget`) do not either. A retry that is paid for by a call of nine
-//! seconds ago stands in a window in which that call does not; tower moreover cuts the ratio to a whole number of
-//! retries, and lets two callers look at one remaining retry before either takes it.
+//! that expire, as Finagle's and those of tower's `TpsBudget` do, do not keep it either: a retry that is paid for by a
+//! call of nine seconds ago stands in a window in which that call does not. `TpsBudget` moreover cuts the calls per
+//! retry to a whole number, so that a ratio of 0.3 grants a third; and it looks at the balance before it takes from it,
+//! so that two callers can both see the last retry.
 //!
 //! # How it is kept
 //! Let the *potential* be retries granted minus `ratio` × calls counted, over all time. How much it rises from before
@@ -18,11 +20,11 @@
 //!
 //! # Why that is enough
 //! Take any window of 10 seconds `[s, s + 10)` with a retry in it, and let a be its first retry and b its last. When b
-//! was granted, a was less than 10 seconds old, so that the rise from before a to after b was compared and was at most
-//! the floor's share. The retries of the window are those from a to b, and the calls counted between a and b are calls
-//! of the window; it may have more calls, which only allow more. All comparisons happen under one lock, in the order of
-//! time, so no two retries are granted on the same evidence. A call is counted when its deposit is seen, at the next
-//! retry, and no deposit is seen twice.
+//! was granted, a was less than 10 seconds old, so that the rise from before a to after b, or a larger one, was
+//! compared and was at most the floor's share. The retries of the window are those from a to b, and the calls counted
+//! between a and b are calls of the window; it may have more calls, which only allow more. All comparisons happen under
+//! one lock, in the order of time, so no two retries are granted on the same evidence. The moment of a call is that at
+//! which its deposit is seen, which is true to the nanoseconds between reading the clock and the counter.
 //!
 //! # The price
 //! The law is strict: a window that begins after the calls and before their retries has the floor alone. So the floor
@@ -493,7 +495,8 @@ mod tests {
             floor in 10_000..200_000_u32,
         ) {
             // In whole slots, lows that are merged are of the same moment, so that nothing is rounded.
-            let timeline: Vec<_> = timeline.iter().map(|step| (step.0 / SLOT_NANOS * SLOT_NANOS, step.1, step.2)).collect();
+            let aligned = timeline.iter().map(|step| (step.0 / SLOT_NANOS * SLOT_NANOS, step.1, step.2));
+            let timeline: Vec<_> = aligned.collect();
             let config = config(f64::from(ratio) / 1e6, f64::from(floor) / 1e5);
             let granted: Vec<_> = play(config, &timeline).into_iter().map(|(.., granted)| granted).collect();
             prop_assert_eq!(granted, by_the_book(ratio, i128::from(floor) * 100, &timeline));

@@ -405,7 +405,11 @@ mod tests {
         }
 
         #[test]
-        fn without_jitter_the_formula_is_exact(initial in 0..1_000_000_000_u64, base in 1..10_u32, attempt in 0..100_u32) {
+        fn without_jitter_the_formula_is_exact(
+            initial in 0..1_000_000_000_u64,
+            base in 1..10_u32,
+            attempt in 0..100_u32,
+        ) {
             let config = RetryConfig::builder().jitter(Jitter::None).exponential_base(f64::from(base));
             let policy = RetryPolicy::new(config.initial_delay(Duration::from_nanos(initial)).build().unwrap());
             let power = u128::from(base).checked_pow(attempt).unwrap_or(u128::MAX);
@@ -414,7 +418,13 @@ mod tests {
         }
 
         #[test]
-        fn a_retry_is_never_early(config in configs(), asked in durations(), done in 0..u32::MAX, previous: u64, left in durations()) {
+        fn a_retry_is_never_early(
+            config in configs(),
+            asked in durations(),
+            done in 0..u32::MAX,
+            previous: u64,
+            left in durations(),
+        ) {
             let retries = Retries { done, previous: previous.min(saturating_nanos(config.max_delay())) };
             let policy = RetryPolicy::new(config.clone());
             match policy.plan(retries, &Answer::failure().retry_after(asked), Some(left)) {
