@@ -1,3 +1,5 @@
 //! Drivers act on what the decisions of [`resilience`](crate::resilience) say: they call, wait, and give back.
 
+mod asynchronous;
+mod blocking;
 pub(crate) mod sleep;

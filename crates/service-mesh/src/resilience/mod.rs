@@ -1,5 +1,6 @@
 //! Decisions: no I/O, no threads, no runtime. Time and chance come from the [`Environment`](crate::Environment).
 
+pub(crate) mod call_error;
 pub(crate) mod chance;
 pub(crate) mod circuit_breaker;
 pub(crate) mod clock;

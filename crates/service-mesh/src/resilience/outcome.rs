@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use service_mesh_models::{CircuitOpenError, NoHealthyInstanceError};
 
+use super::call_error::{CallError, CallErrorKind};
+
 /// What an attempt says about the one that was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -119,7 +121,8 @@ impl<T, E, F: Fn(&Result<T, E>) -> Answer> Classify<T, E> for F {
 /// The default: every `Ok` is a success, and every `Err` is a failure that may be tried again.
 ///
 /// But a refusal is neutral and final: the service was not asked, and nobody sleeps on an open circuit. A refusal is a
-/// [`CircuitOpenError`] or [`NoHealthyInstanceError`], itself or in a `Box<dyn Error>`. Of the result of a nested
+/// [`CircuitOpenError`], [`NoHealthyInstanceError`] or a [`CallErrorKind`] that holds one, itself or in a
+/// `Box<dyn Error>`. Of the result of a nested
 /// `execute`, a [`CallError`](crate::CallError), the type of the inner error is not known here: use [`Nested`] there.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EveryError;
@@ -140,12 +143,53 @@ impl<T, E: 'static> Classify<T, E> for EveryError {
 #[inline]
 fn is_refusal(error: &dyn Any) -> bool {
     if let Some(boxed) = error.downcast_ref::<Box<dyn Error + Send + Sync>>() {
-        return boxed.is::<CircuitOpenError>() || boxed.is::<NoHealthyInstanceError>();
+        return is_boxed_refusal(&**boxed);
     }
     if let Some(boxed) = error.downcast_ref::<Box<dyn Error>>() {
-        return boxed.is::<CircuitOpenError>() || boxed.is::<NoHealthyInstanceError>();
+        return is_boxed_refusal(&**boxed);
     }
-    error.is::<CircuitOpenError>() || error.is::<NoHealthyInstanceError>()
+    error.is::<CircuitOpenError>()
+        || error.is::<NoHealthyInstanceError>()
+        || error.downcast_ref().is_some_and(CallErrorKind::is_refusal)
+}
+
+fn is_boxed_refusal(error: &(dyn Error + 'static)) -> bool {
+    error.is::<CircuitOpenError>()
+        || error.is::<NoHealthyInstanceError>()
+        || error.downcast_ref().is_some_and(CallErrorKind::is_refusal)
+}
+
+/// Judges the result of a nested `execute` or `call`: a refusal by what is inside is neutral and final, and every other
+/// [`CallError`] is a failure that may be tried again.
+///
+/// ```
+/// use service_mesh::{Nested, RetryConfig, RetryPolicy};
+/// let often = RetryPolicy::new(RetryConfig::builder().max_retries(2).initial_delay(std::time::Duration::ZERO).build()?);
+/// let mut calls = 0;
+/// let error = often
+///     .execute_with(&Nested, || {
+///         often.execute(|| {
+///             calls += 1;
+///             Err::<(), _>("down")
+///         })
+///     })
+///     .unwrap_err();
+/// assert_eq!(calls, 9);
+/// assert_eq!(error.into_last().and_then(|inner| inner.into_last()), Some("down"));
+/// # Ok::<(), service_mesh::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nested;
+
+impl<T, E> Classify<T, CallError<E>> for Nested {
+    #[inline]
+    fn classify(&self, result: &Result<T, CallError<E>>) -> Answer {
+        match result {
+            Ok(_) => Answer::success(),
+            Err(error) if error.is_refusal() => Answer::neutral(),
+            Err(_) => Answer::failure(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -164,7 +208,20 @@ mod tests {
         assert_eq!(outcome(NoHealthyInstanceError::new("inner")), Outcome::Neutral);
         assert_eq!(outcome::<Box<dyn Error>>(refusal().into()), Outcome::Neutral);
         assert_eq!(outcome::<Box<dyn Error + Send + Sync>>(refusal().into()), Outcome::Neutral);
+        assert_eq!(outcome(CallErrorKind::CircuitOpen(refusal())), Outcome::Neutral);
+        assert_eq!(outcome::<Box<dyn Error>>(CallErrorKind::CircuitOpen(refusal()).into()), Outcome::Neutral);
+        assert_eq!(outcome(CallErrorKind::DeadlineExceeded), Outcome::Failure);
         assert_eq!(outcome("timed out"), Outcome::Failure);
         assert_eq!(outcome::<Box<dyn Error>>("timed out".into()), Outcome::Failure);
+    }
+    #[test]
+    fn a_nested_refusal_is_neutral_and_final_and_all_else_is_a_failure() {
+        let refusal = CircuitOpenError::new("inner", RefusalReason::Open, None);
+        let refused = CallError::stopped(CallErrorKind::CircuitOpen(refusal), Some("down"), 1);
+        assert_eq!(Nested.classify(&Err::<(), _>(refused)), Answer::neutral());
+        assert_eq!(Nested.classify(&Err::<(), _>(CallError::failed("down", 4))), Answer::failure());
+        let late = CallError::stopped(CallErrorKind::DeadlineExceeded, Some("down"), 4);
+        assert_eq!(Nested.classify(&Err::<(), _>(late)), Answer::failure());
+        assert_eq!(Nested.classify(&Ok::<_, CallError<&str>>(7)), Answer::success());
     }
 }

@@ -24,9 +24,9 @@ use crate::resilience::clock::{Clock, Timestamp};
 /// let clock = ManualClock::new();
 /// let policy = RetryPolicy::builder().environment(Environment::manual(&clock)).build();
 /// let mut calls = 0;
-/// let result: Result<u32, _> = clock.block_on(policy.execute_async(async || {
+/// let result: Result<u32, _> = clock.block_on(policy.execute_async(|| {
 ///     calls += 1;
-///     if calls < 3 { Err("not yet") } else { Ok(calls) }
+///     async move { if calls < 3 { Err("not yet") } else { Ok(calls) } }
 /// }));
 /// assert_eq!(result.unwrap(), 3);
 /// assert_eq!(clock.sleeps().len(), 2);
