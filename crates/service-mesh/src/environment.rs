@@ -128,15 +128,15 @@ impl Environment {
 /// A clock that is asked at most once: everything that is decided at one moment is told the same time, and where time
 /// plays no part nobody reads it.
 #[derive(Debug)]
-pub(crate) struct Moment<'a> {
-    environment: &'a Environment,
+pub(crate) struct Moment {
+    environment: Environment,
     now: Option<Timestamp>,
 }
 
-impl<'a> Moment<'a> {
+impl Moment {
     #[inline]
-    pub(crate) const fn new(environment: &'a Environment) -> Self {
-        Self { environment, now: None }
+    pub(crate) fn new(environment: &Environment) -> Self {
+        Self { environment: environment.clone(), now: None }
     }
 
     #[inline]

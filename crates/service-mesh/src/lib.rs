@@ -19,5 +19,8 @@ pub use resilience::event::{Event, EventKind, Listener};
 pub use resilience::load_balancer::{EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked};
 pub use resilience::outcome::{Answer, Classify, EveryError, Nested, Outcome};
 pub use resilience::retry::{RetryBudget, RetryPolicy, RetryPolicyBuilder};
-pub use resilience::service_proxy::Story;
+pub use resilience::service_proxy::{
+    Attempt, AttemptStory, Call, CallOptions, Ending, Explanation, PassedOver, Refused, ServiceProxy,
+    ServiceProxyBuilder, Story, Target, Verdict,
+};
 pub use service_mesh_models::*;

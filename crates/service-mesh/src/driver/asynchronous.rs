@@ -4,9 +4,64 @@
 //! The closures are `FnMut() -> Fut` and not `AsyncFnMut`: of the latter's futures the compiler cannot prove today that
 //! they may be sent to another thread, and so no multi-threaded runtime could spawn such a call.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use super::running::Running;
+use super::sleep::NoTimer;
 use crate::resilience::call_error::{CallError, CallErrorKind};
-use crate::resilience::outcome::{Classify, EveryError};
+use crate::resilience::circuit_breaker::CircuitBreaker;
+use crate::resilience::outcome::{Answer, Classify, EveryError};
 use crate::resilience::retry::{Retries, RetryPolicy};
+use crate::resilience::service_proxy::{Attempt, CallOptions, ServiceProxy, Target, Verdict};
+
+impl CircuitBreaker {
+    /// Awaits the future of `f` if the circuit admits it. Every error is a failure, but for those that [`EveryError`]
+    /// names.
+    ///
+    /// Dropping the future is neutral and gives a probe's place back. A panic in `f` or in its future is a failure and
+    /// goes on unwinding. Needs no timer, and so no runtime.
+    ///
+    /// # Errors
+    /// The error of `f`; or the refusal of the circuit, and then `f` was not run.
+    ///
+    /// ```
+    /// # use service_mesh::{CircuitBreaker, testing::ManualClock};
+    /// let breaker = CircuitBreaker::new("payments");
+    /// let call = breaker.execute_async(async || Ok::<_, std::io::Error>("paid"));
+    /// assert_eq!(ManualClock::new().block_on(call).unwrap(), "paid");
+    /// ```
+    pub async fn execute_async<T, E: 'static, Fut>(&self, f: impl FnOnce() -> Fut) -> Result<T, CallError<E>>
+    where
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.execute_async_with(&EveryError, f).await
+    }
+
+    /// [`execute_async`](Self::execute_async), where `classify` says what a result means.
+    ///
+    /// # Errors
+    /// Those of [`execute_async`](Self::execute_async).
+    pub async fn execute_async_with<T, E, Fut>(
+        &self,
+        classify: &impl Classify<T, E>,
+        f: impl FnOnce() -> Fut,
+    ) -> Result<T, CallError<E>>
+    where
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let permit = match self.try_acquire() {
+            Ok(permit) => permit,
+            Err(refusal) => return Err(CallError::stopped(CallErrorKind::CircuitOpen(self.refused(refusal)), None, 0)),
+        };
+        let mut running = Running::new(permit);
+        let mut future = pin!(running.run(f));
+        let result = poll_fn(|context| running.run(|| future.as_mut().poll(context))).await;
+        running.settle(classify.classify(&result).outcome());
+        result.map_err(|error| CallError::failed(error, 1))
+    }
+}
 
 impl RetryPolicy {
     /// Runs the futures that `f` makes until one succeeds, or until the policy gives up.
@@ -86,6 +141,105 @@ impl RetryPolicy {
             }
         }
     }
+}
+
+impl ServiceProxy {
+    /// Calls the service: awaits the future of `f`, which is given a [`Target`] with the instance to call, until a
+    /// result is final.
+    ///
+    /// An attempt that reaches its time limit is dropped there, and is a failure of its instance. Dropping the future of
+    /// the call cancels it: everything is given back and nothing counted. A panic in `f` or in its future is a failure
+    /// of the instance and goes on unwinding. Time limits and waits need a timer: see
+    /// [`Environment::with_async_sleep`](crate::Environment::with_async_sleep).
+    ///
+    /// # Errors
+    /// The last error of `f`, unchanged, and how many attempts there were; or why nobody could be asked; or that time
+    /// was up; or that there is no timer.
+    ///
+    /// ```
+    /// # use service_mesh::{ServiceInstance, ServiceProxy, testing::ManualClock};
+    /// let payments = ServiceProxy::new("payments");
+    /// payments.load_balancer().register(ServiceInstance::new("a", "10.0.0.1", 80));
+    /// let call = payments.call_async(async |target| Ok::<_, std::io::Error>(target.address()));
+    /// assert_eq!(ManualClock::new().block_on(call).unwrap(), "10.0.0.1:80");
+    /// ```
+    pub async fn call_async<T, E: 'static, Fut>(&self, f: impl FnMut(Target) -> Fut) -> Result<T, CallError<E>>
+    where
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.call_async_with(&CallOptions::new(), f).await
+    }
+
+    /// [`call_async`](Self::call_async), with options for this call.
+    ///
+    /// # Errors
+    /// Those of [`call_async`](Self::call_async).
+    pub async fn call_async_with<T, E, C: Classify<T, E>, Fut>(
+        &self,
+        options: &CallOptions<C>,
+        mut f: impl FnMut(Target) -> Fut,
+    ) -> Result<T, CallError<E>>
+    where
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let mut call = self.begin(options);
+        let mut last = None;
+        loop {
+            let mut attempt = match call.admit() {
+                Ok(attempt) => attempt,
+                Err(refused) => return Err(CallError::refused(refused, last)),
+            };
+            let number = attempt.number();
+            let (verdict, result) = match within_limit(&mut attempt, &mut f).await {
+                Ok(Some(result)) => (attempt.settle(options.classify.classify(&result)), Ok(result)),
+                Ok(None) => {
+                    let kind = attempt.timed_out();
+                    (attempt.settle(Answer::failure()), Err(kind))
+                }
+                Err(no_timer) => return Err(CallError::stopped(CallErrorKind::NoTimer(no_timer), last, number - 1)),
+            };
+            match (verdict, result) {
+                (Verdict::Return, Ok(result)) => return result.map_err(|error| CallError::failed(error, number)),
+                (Verdict::Return, Err(kind)) => return Err(CallError::stopped(kind, last, number)),
+                (Verdict::Refused(refused), result) => {
+                    return Err(CallError::refused(refused, result.map_or(last, Result::err)));
+                }
+                (Verdict::Retry { after, call: next }, result) => {
+                    last = result.map_or(last, Result::err);
+                    if !after.is_zero() {
+                        match next.environment().async_sleep(after) {
+                            Ok(sleep) => sleep.await,
+                            Err(error) => return Err(CallError::stopped(CallErrorKind::NoTimer(error), last, number)),
+                        }
+                    }
+                    call = next;
+                }
+            }
+        }
+    }
+}
+
+/// Runs one attempt to its end or to its time limit, where there is none.
+async fn within_limit<Fut: Future>(
+    attempt: &mut Attempt<&ServiceProxy>,
+    f: &mut impl FnMut(Target) -> Fut,
+) -> Result<Option<Fut::Output>, NoTimer> {
+    let mut limit = match attempt.time_left() {
+        Some(left) => Some(attempt.environment().async_sleep(left)?),
+        None => None,
+    };
+    let target = attempt.target();
+    let mut future = pin!(attempt.run(|_| f(target)));
+    Ok(poll_fn(|context| {
+        if let Poll::Ready(output) = attempt.run(|_| future.as_mut().poll(context)) {
+            return Poll::Ready(Some(output));
+        }
+        match &mut limit {
+            Some(limit) => limit.as_mut().poll(context).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await)
 }
 
 #[cfg(test)]

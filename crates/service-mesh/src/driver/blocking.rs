@@ -1,9 +1,45 @@
 //! Calls that block the thread: each driver runs a closure, waits with the [`Sleep`](crate::Sleep) of its environment,
 //! and takes every decision from the part that it drives.
 
-use crate::resilience::call_error::CallError;
+use super::running::Running;
+use crate::resilience::call_error::{CallError, CallErrorKind};
+use crate::resilience::circuit_breaker::CircuitBreaker;
 use crate::resilience::outcome::{Answer, Classify, EveryError};
 use crate::resilience::retry::{Retries, RetryPolicy};
+use crate::resilience::service_proxy::{Attempt, CallOptions, ServiceProxy, Verdict};
+
+impl CircuitBreaker {
+    /// Calls `f` if the circuit admits it. Every error is a failure, but for those that [`EveryError`] names.
+    ///
+    /// A panic in `f` is a failure and goes on unwinding.
+    ///
+    /// # Errors
+    /// The error of `f`; or the refusal of the circuit, and then `f` was not run.
+    #[inline]
+    pub fn execute<T, E: 'static>(&self, f: impl FnOnce() -> Result<T, E>) -> Result<T, CallError<E>> {
+        self.execute_with(&EveryError, f)
+    }
+
+    /// [`execute`](Self::execute), where `classify` says what a result means.
+    ///
+    /// # Errors
+    /// Those of [`execute`](Self::execute).
+    #[inline]
+    pub fn execute_with<T, E>(
+        &self,
+        classify: &impl Classify<T, E>,
+        f: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, CallError<E>> {
+        let permit = match self.try_acquire() {
+            Ok(permit) => permit,
+            Err(refusal) => return Err(CallError::stopped(CallErrorKind::CircuitOpen(self.refused(refusal)), None, 0)),
+        };
+        let mut running = Running::new(permit);
+        let result = running.run(f);
+        running.settle(classify.classify(&result).outcome());
+        result.map_err(|error| CallError::failed(error, 1))
+    }
+}
 
 impl RetryPolicy {
     /// Runs `f` until it succeeds, or until the policy gives up; between attempts it blocks the thread.
@@ -84,6 +120,54 @@ impl RetryPolicy {
             answer = classify.classify(&result);
         }
         result.map_err(|last| CallError::failed(last, retries.attempts()))
+    }
+}
+
+impl ServiceProxy {
+    /// Calls the service: runs `f` with an [`Attempt`], which says which instance to call, until a result is final.
+    ///
+    /// Between attempts it blocks the thread. A running attempt cannot be stopped by this driver: time limits are
+    /// checked between attempts, and one that outlasted its limit is a failure of its instance, whatever it returned. A
+    /// panic in `f` is a failure of the instance too, and goes on unwinding.
+    ///
+    /// # Errors
+    /// The last error of `f`, unchanged, and how many attempts there were; or why nobody could be asked.
+    #[inline]
+    pub fn call<T, E: 'static>(&self, f: impl FnMut(&Attempt<&Self>) -> Result<T, E>) -> Result<T, CallError<E>> {
+        self.call_with(&CallOptions::new(), f)
+    }
+
+    /// [`call`](Self::call), with options for this call.
+    ///
+    /// # Errors
+    /// Those of [`call`](Self::call).
+    #[inline]
+    pub fn call_with<T, E, C: Classify<T, E>>(
+        &self,
+        options: &CallOptions<C>,
+        mut f: impl FnMut(&Attempt<&Self>) -> Result<T, E>,
+    ) -> Result<T, CallError<E>> {
+        let mut call = self.begin(options);
+        let mut last = None;
+        loop {
+            let mut attempt = match call.admit() {
+                Ok(attempt) => attempt,
+                Err(refused) => return Err(CallError::refused(refused, last)),
+            };
+            let number = attempt.number();
+            let result = attempt.run(&mut f);
+            match attempt.settle(options.classify.classify(&result)) {
+                Verdict::Return => return result.map_err(|error| CallError::failed(error, number)),
+                Verdict::Refused(refused) => return Err(CallError::refused(refused, result.err())),
+                Verdict::Retry { after, call: next } => {
+                    last = result.err();
+                    if !after.is_zero() {
+                        next.environment().sleep(after);
+                    }
+                    call = next;
+                }
+            }
+        }
     }
 }
 

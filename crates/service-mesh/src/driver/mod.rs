@@ -2,4 +2,5 @@
 
 mod asynchronous;
 mod blocking;
+mod running;
 pub(crate) mod sleep;

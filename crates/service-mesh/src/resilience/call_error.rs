@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use service_mesh_models::{CircuitOpenError, NoHealthyInstanceError};
 
+use super::service_proxy::Refused;
 use crate::driver::sleep::NoTimer;
 
 /// A call that did not succeed: how it ended, the last failure of the caller's own function, and the attempts made.
@@ -60,6 +61,12 @@ impl<E> CallError<E> {
     pub(crate) fn stopped(kind: CallErrorKind, last: Option<E>, attempts: u32) -> Self {
         debug_assert_ne!(kind, CallErrorKind::Failed, "a failed call has its error");
         Self { kind, last, attempts }
+    }
+
+    /// The call machine refused the call; the last failure, if there was one, stands beside it.
+    pub(crate) fn refused(refused: Refused, last: Option<E>) -> Self {
+        let attempts = refused.attempts();
+        Self::stopped(refused.into_kind(), last, attempts)
     }
 
     /// How the call ended.

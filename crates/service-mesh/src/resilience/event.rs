@@ -113,6 +113,14 @@ impl Announcer {
         self.queue.lock().listeners.push(listener);
     }
 
+    /// Passes everything on to another announcer as well.
+    pub(crate) fn forward(&self, to: Arc<Self>) {
+        self.subscribe(Arc::new(move |event: &Event| {
+            to.announce(event.clone());
+            to.deliver();
+        }));
+    }
+
     /// Puts an event in the queue. To be called under the lock that orders it, if there is one.
     pub(crate) fn announce(&self, event: Event) {
         self.queue.lock().pending.push_back(event);

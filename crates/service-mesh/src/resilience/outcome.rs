@@ -99,8 +99,8 @@ impl Answer {
 /// let breaker = CircuitBreaker::new("users");
 /// // A missing user is an answer, not a failure of the service.
 /// let missing_is_fine = |result: &Result<u32, &str>| match result {
-///     Ok(_) | Err(&"not found") => Answer::success(),
-///     Err(_) => Answer::failure(),
+///     Err(error) if *error != "not found" => Answer::failure(),
+///     _ => Answer::success(),
 /// };
 /// for _ in 0..9 {
 ///     let _ = breaker.execute_with(&missing_is_fine, || Err("not found"));

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use crate::resilience::sync::{AtomicU32, Ordering};
 
 /// What the breakers of one service share. Invariant: no trip makes `ejected` larger than `allowed`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct EjectionCap {
-    ratio: f64,
     /// Ordering: Relaxed; both words are counts that publish nothing else, and a limit that changes with the set of
     /// instances holds from the next trip on.
     ejected: AtomicU32,
@@ -15,23 +14,19 @@ pub(crate) struct EjectionCap {
 }
 
 impl EjectionCap {
-    pub(crate) fn new(ratio: f64) -> Self {
-        Self { ratio, ejected: AtomicU32::new(0), allowed: AtomicU32::new(0) }
-    }
-
-    /// The service now has so many instances to pick from.
+    /// The service now has so many instances to pick from, and this share of them may be ejected.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::cast_precision_loss,
         reason = "the ratio lies in 0..=1, so that the product lies in 0..=instances; it is found exactly below"
     )]
-    pub(crate) fn resize(&self, instances: usize) {
-        let near = (self.ratio * instances as f64) as u32;
+    pub(crate) fn resize(&self, ratio: f64, instances: usize) {
+        let near = (ratio * instances as f64) as u32;
         // The largest number whose share does not pass the ratio; as with a rule's ratio, the quotient decides.
         let allowed = (near.saturating_sub(1)..=near + 1)
             .rev()
-            .find(|count| f64::from(*count) / instances.max(1) as f64 <= self.ratio)
+            .find(|count| f64::from(*count) / instances.max(1) as f64 <= ratio)
             .unwrap_or(0);
         self.allowed.store(allowed, Ordering::Relaxed);
     }
@@ -71,8 +66,8 @@ mod tests {
         for (ratio, instances, allowed) in
             [(1.0, 3, 3), (0.5, 3, 1), (0.5, 4, 2), (0.3, 10, 3), (0.7, 10, 7), (0.1, 9, 0)]
         {
-            let cap = Arc::new(EjectionCap::new(ratio));
-            cap.resize(instances);
+            let cap = Arc::new(EjectionCap::default());
+            cap.resize(ratio, instances);
             let held: Vec<_> = std::iter::from_fn(|| Ejection::under(Some(&cap))).collect();
             assert_eq!(held.len(), allowed, "{ratio} of {instances}");
             drop(held);

@@ -289,6 +289,17 @@ impl CircuitBreaker {
         });
     }
 
+    /// Shares the listeners of a service, from now on, beside those that it has of its own.
+    pub(crate) fn attach(&self, announcer: &Arc<Announcer>) {
+        self.locked(|control| {
+            match &control.announcer {
+                Some(own) if !Arc::ptr_eq(own, announcer) => own.forward(Arc::clone(announcer)),
+                _ => control.announcer = Some(Arc::clone(announcer)),
+            }
+            self.publish_rules_locked(control);
+        });
+    }
+
     /// The circuit's name.
     pub fn name(&self) -> &str {
         &self.0.name
@@ -351,15 +362,19 @@ impl CircuitBreaker {
 
     // ----- decisions for the drivers and the call machine -----
 
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.0.environment
+    }
+
     #[inline]
-    pub(crate) fn moment(&self) -> Moment<'_> {
+    pub(crate) fn moment(&self) -> Moment {
         Moment::new(&self.0.environment)
     }
 
     /// A ticket for one call; whoever has it must [`conclude`](Self::conclude) it once. A refusal is not announced: that
     /// is for those who pass it on to a caller ([`announce_refusal`](Self::announce_refusal)).
     #[inline]
-    pub(crate) fn admit(&self, moment: &mut Moment<'_>) -> Result<Ticket, Refusal> {
+    pub(crate) fn admit(&self, moment: &mut Moment) -> Result<Ticket, Refusal> {
         let word = self.word();
         if !word.phase().passes() {
             return self.admit_probe(word, moment);
@@ -370,7 +385,7 @@ impl CircuitBreaker {
 
     /// Takes the verdict on a call.
     #[inline]
-    pub(crate) fn conclude(&self, ticket: Ticket, outcome: Outcome, moment: &mut Moment<'_>) {
+    pub(crate) fn conclude(&self, ticket: Ticket, outcome: Outcome, moment: &mut Moment) {
         // The second load cannot be spared: failures that were counted while the call ran end with its success.
         let untouched = self.0.word.load(Ordering::Relaxed) == Word::of_key(ticket.key).bits();
         if outcome == Outcome::Success && untouched && !self.rules().has(Rules::WINDOWED) {
@@ -381,7 +396,7 @@ impl CircuitBreaker {
 
     /// Whether a call would be admitted, without any effect.
     #[inline]
-    pub(crate) fn would_admit(&self, moment: &mut Moment<'_>) -> bool {
+    pub(crate) fn would_admit(&self, moment: &mut Moment) -> bool {
         match self.word().phase() {
             Phase::Closed | Phase::ForcedClosed | Phase::HalfOpen => true,
             Phase::Open | Phase::HalfOpenFull => self.gate() <= moment.now(),
@@ -389,9 +404,15 @@ impl CircuitBreaker {
         }
     }
 
+    /// What a call would be told now, if it would be refused.
+    pub(crate) fn present_refusal(&self, moment: &mut Moment) -> Option<Refusal> {
+        let phase = self.word().phase();
+        (!self.would_admit(moment)).then(|| self.refusal(phase, moment))
+    }
+
     /// The refusal that a call will meet for certain at a later time: an open circuit whose time will not have passed,
     /// or a forced one. Whether probes will have come back nobody knows.
-    pub(crate) fn refusal_at(&self, later: Timestamp, moment: &mut Moment<'_>) -> Option<Refusal> {
+    pub(crate) fn refusal_at(&self, later: Timestamp, moment: &mut Moment) -> Option<Refusal> {
         match self.word().phase() {
             Phase::Open if self.gate() > later => Some(self.refusal(Phase::Open, moment)),
             Phase::ForcedOpen => Some(self.refusal(Phase::ForcedOpen, moment)),

@@ -151,8 +151,8 @@ fn all_threads_tell_one_story() {
 #[test]
 fn a_capped_circuit_stays_in_rotation_goes_on_counting_and_says_so_once_a_row() {
     let recorder = Recorder::new();
-    let cap = Arc::new(EjectionCap::new(0.5));
-    cap.resize(2);
+    let cap = Arc::new(EjectionCap::default());
+    cap.resize(0.5, 2);
     let announcer = Arc::new(Announcer::default());
     announcer.subscribe(Arc::new(recorder.clone()));
     let make = |name: &str| {

@@ -47,6 +47,7 @@ mod weighted;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -240,6 +241,11 @@ impl LoadBalancer {
     /// The present set.
     pub(crate) fn endpoint_set(&self) -> Arc<EndpointSet> {
         Arc::clone(&self.0.set.load())
+    }
+
+    /// The keys of every registered instance, those too that are not picked.
+    pub(crate) fn registered_keys(&self) -> HashSet<EndpointKey> {
+        self.0.registry.lock().keys()
     }
 
     /// Changes what is registered and, if that made a difference, publishes the set that follows.

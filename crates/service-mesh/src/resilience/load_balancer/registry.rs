@@ -164,6 +164,10 @@ impl Registry {
         self.entries.iter().map(status).collect()
     }
 
+    pub(super) fn keys(&self) -> HashSet<EndpointKey> {
+        self.entries.iter().map(|entry| entry.endpoint.key()).collect()
+    }
+
     fn place(&self, id: &str) -> Option<usize> {
         self.entries.iter().position(|entry| entry.is(id))
     }

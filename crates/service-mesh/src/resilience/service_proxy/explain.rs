@@ -1,13 +1,176 @@
-//! The story of a call.
+//! The story of a call: each attempt, where it went, what came of it, and why others were passed over. It costs nothing
+//! unless somebody asks for it.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-/// The story of a call.
-#[derive(Clone, Debug, Default)]
-pub struct Story;
+use service_mesh_models::{RefusalReason, ServiceInstance};
+
+use crate::environment::Moment;
+use crate::resilience::call_error::CallErrorKind;
+use crate::resilience::circuit_breaker::Refusal;
+use crate::resilience::clock::Timestamp;
+use crate::resilience::event::{Announcer, Event, EventKind};
+use crate::resilience::outcome::Outcome;
+
+/// The story of a call. Its `Display` is a line for the call and one for each attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Story {
+    /// The service.
+    pub service: Arc<str>,
+    /// The attempts, in order. The last one has no instance if none was found for it.
+    pub attempts: Vec<AttemptStory>,
+    /// How it ended.
+    pub ending: Ending,
+    /// How long it took in all.
+    pub took: Duration,
+}
+
+/// The story of one attempt.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AttemptStory {
+    /// The id of the instance that was chosen, if one was.
+    pub instance: Option<String>,
+    /// The instances whose circuits refused.
+    pub passed_over: Vec<PassedOver>,
+    /// What came of it; none if it was cancelled.
+    pub outcome: Option<Outcome>,
+    /// When it began, after the call did.
+    pub began_after: Duration,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// An instance that was passed over, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// The id of the instance.
+    pub instance: String,
+    /// Why its circuit refused.
+    pub reason: RefusalReason,
+    /// How long until it may admit a call, if anybody can know.
+    pub retry_after: Option<Duration>,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// The result of the last attempt was returned.
+    Returned(Outcome),
+    /// It was refused, or its time was up.
+    Refused(CallErrorKind),
+    /// The caller lost interest, or the function panicked.
+    Abandoned,
+}
+
+impl PassedOver {
+    pub(super) fn new(instance: String, refusal: Refusal) -> Self {
+        Self { instance, reason: refusal.reason(), retry_after: refusal.retry_after() }
+    }
+}
 
 impl fmt::Display for Story {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a call")
+        write!(f, "call of {} took {:?}: ", self.service, self.took)?;
+        match &self.ending {
+            Ending::Returned(outcome) => f.write_str(outcome.as_str())?,
+            Ending::Refused(kind) => kind.fmt(f)?,
+            Ending::Abandoned => f.write_str("abandoned")?,
+        }
+        for (number, attempt) in (1..).zip(&self.attempts) {
+            write!(f, "\n  attempt {number} after {:?}: ", attempt.began_after)?;
+            for PassedOver { instance, reason, .. } in &attempt.passed_over {
+                write!(f, "passed over {instance} ({reason}), ")?;
+            }
+            match (&attempt.instance, attempt.outcome) {
+                (Some(instance), Some(outcome)) => write!(f, "{instance}, {} in {:?}", outcome.as_str(), attempt.took)?,
+                (Some(instance), None) => write!(f, "{instance}, abandoned")?,
+                (None, _) => f.write_str("nobody left to ask")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks for the story of one call: give it to [`CallOptions::explain`](crate::CallOptions::explain), and read it when
+/// the call is over. Clones share the story.
+#[derive(Clone, Debug, Default)]
+pub struct Explanation {
+    story: Arc<Mutex<Option<Arc<Story>>>>,
+}
+
+impl Explanation {
+    /// No story yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The story of the call, once it is over.
+    pub fn story(&self) -> Option<Arc<Story>> {
+        self.story.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Whom a story is told.
+#[derive(Debug)]
+pub(super) enum Audience {
+    Asker(Explanation),
+    Listeners(Arc<Announcer>),
+}
+
+/// A story while it happens. It is told when it is dropped, so that a call that is abandoned has one too.
+#[derive(Debug)]
+pub(super) struct Telling {
+    story: Story,
+    audience: Audience,
+    began: Timestamp,
+    attempt_began: Timestamp,
+}
+
+impl Telling {
+    pub(super) fn new(service: Arc<str>, audience: Audience, moment: &mut Moment) -> Self {
+        let story = Story { service, attempts: Vec::new(), ending: Ending::Abandoned, took: Duration::ZERO };
+        Self { story, audience, began: moment.now(), attempt_began: moment.now() }
+    }
+
+    /// An attempt begins; what is returned takes those that are passed over.
+    pub(super) fn begin_attempt(&mut self, moment: &mut Moment) -> &mut Vec<PassedOver> {
+        self.attempt_began = moment.now();
+        let began_after = moment.now().since(self.began);
+        self.story.attempts.push(AttemptStory { began_after, ..AttemptStory::default() });
+        let last = self.story.attempts.len() - 1;
+        &mut self.story.attempts[last].passed_over
+    }
+
+    pub(super) fn chosen(&mut self, instance: &ServiceInstance) {
+        if let Some(attempt) = self.story.attempts.last_mut() {
+            attempt.instance = Some(instance.id.clone());
+        }
+    }
+
+    pub(super) fn settled(&mut self, outcome: Outcome, moment: &mut Moment) {
+        let took = moment.now().since(self.attempt_began);
+        if let Some(attempt) = self.story.attempts.last_mut() {
+            (attempt.outcome, attempt.took) = (Some(outcome), took);
+        }
+    }
+
+    pub(super) fn end(&mut self, ending: Ending, moment: &mut Moment) {
+        self.story.ending = ending;
+        self.story.took = moment.now().since(self.began);
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        let story = Arc::new(self.story.clone());
+        match &self.audience {
+            Audience::Asker(asker) => *asker.story.lock().unwrap_or_else(PoisonError::into_inner) = Some(story),
+            Audience::Listeners(announcer) => {
+                announcer.announce(Event { name: self.story.service.clone(), kind: EventKind::Story(story) });
+                announcer.deliver();
+            }
+        }
     }
 }

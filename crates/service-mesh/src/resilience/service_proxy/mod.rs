@@ -1,5 +1,300 @@
-//! One call: deadline, retry with budget, service breaker, pick, instance breaker, attempt timeout.
+//! One call of a service: deadline → retry with budget → the service's circuit → pick → the instance's circuit →
+//! attempt timeout → the attempt.
+//!
+//! - Each attempt picks again, preferring instances that this call has not tried. An instance whose circuit refuses is
+//!   passed over: that costs no attempt and no wait.
+//! - There are two levels of circuits. The instance's judges every attempt. The service's hears of a failure only where
+//!   failover could not hide it, so that one hanging instance cannot trip the service while others are well.
+//! - A refusal says who refused and when to come back, and nobody sleeps when the next attempt is bound to be refused.
+//!
+//! Where the ideas come from: the two levels are Envoy's outlier detection and the seed's breaker, kept apart; failover
+//! before retry is linkerd's; the budget is Finagle's. That one machine decides and several drivers act is quinn-proto's
+//! shape.
 
+mod builder;
+mod call;
 mod explain;
+mod hold;
+mod options;
+mod roster;
+mod target;
 
-pub use explain::Story;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use service_mesh_models::{CircuitBreakerConfig, ServiceProxyConfig};
+
+pub use builder::ServiceProxyBuilder;
+pub use call::{Attempt, Call, Refused, Verdict};
+pub use explain::{AttemptStory, Ending, Explanation, PassedOver, Story};
+pub use options::CallOptions;
+pub use target::Target;
+
+use super::circuit_breaker::{CircuitBreaker, EjectionCap};
+use super::event::{Announcer, Event, EventKind, Listener};
+use super::load_balancer::{EndpointKey, EndpointSet, LoadBalancer};
+use super::retry::RetryPolicy;
+use super::sync::{Loaded, Mutex, Snapshot};
+use explain::{Audience, Telling};
+use roster::{InstanceCircuits, Roster, Settings};
+
+/// Calls one service: balances, retries elsewhere, and stops where it is hopeless. Clones are handles of the same proxy.
+///
+/// ```
+/// use service_mesh::{ServiceInstance, ServiceProxy};
+///
+/// let payments = ServiceProxy::new("payments");
+/// payments.load_balancer().register(ServiceInstance::new("a", "10.0.0.1", 80));
+/// payments.load_balancer().register(ServiceInstance::new("b", "10.0.0.2", 80));
+///
+/// // The first instance fails; the call goes on at the second.
+/// let answer = payments.call(|attempt| match attempt.instance().id.as_str() {
+///     "a" => Err("connection refused"),
+///     _ => Ok(attempt.instance().address()),
+/// });
+/// assert_eq!(answer.unwrap(), "10.0.0.2:80");
+/// ```
+#[derive(Clone)]
+pub struct ServiceProxy(Arc<Inner>);
+
+struct Inner {
+    name: Arc<str>,
+    load_balancer: LoadBalancer,
+    cap: Arc<EjectionCap>,
+    roster: Snapshot<Roster>,
+    control: Mutex<Control>,
+}
+
+/// What only changes need.
+#[derive(Debug)]
+struct Control {
+    settings: Arc<Settings>,
+    announcer: Option<Arc<Announcer>>,
+    /// The circuit of each registered instance that was ever pickable.
+    circuits: HashMap<EndpointKey, CircuitBreaker>,
+}
+
+impl ServiceProxy {
+    /// A proxy with a round robin balancer of its own and every default.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self::builder(name).build()
+    }
+
+    /// A proxy of which more is to be said.
+    pub fn builder(name: impl Into<Arc<str>>) -> ServiceProxyBuilder {
+        ServiceProxyBuilder::new(name.into())
+    }
+
+    fn made(
+        load_balancer: LoadBalancer,
+        service: CircuitBreaker,
+        settings: Settings,
+        announcer: Option<Arc<Announcer>>,
+    ) -> Self {
+        let (cap, settings) = (Arc::default(), Arc::new(settings));
+        let name = Arc::clone(&settings.name);
+        let mut control = Control { settings, announcer, circuits: HashMap::new() };
+        let roster = Arc::new(control.roster(&service, &load_balancer, &cap));
+        Self(Arc::new(Inner { name, load_balancer, cap, roster: Snapshot::new(roster), control: Mutex::new(control) }))
+    }
+
+    /// Begins a call; the drivers do the rest. Reads no clock unless there is a deadline.
+    #[inline]
+    pub fn begin<C>(&self, options: &CallOptions<C>) -> Call<&Self> {
+        self.begin_by(self, options)
+    }
+
+    /// The same for those who cannot borrow the proxy; costs one reference count more.
+    pub fn begin_owned<C>(&self, options: &CallOptions<C>) -> Call<Self> {
+        self.begin_by(self.clone(), options)
+    }
+
+    #[inline]
+    fn begin_by<P: Borrow<Self>, C>(&self, proxy: P, options: &CallOptions<C>) -> Call<P> {
+        let roster = self.roster();
+        let asked = options.explain.is_some() || roster.settings.config.explain_ratio() > 0.0;
+        let telling = if asked { self.telling(&roster, options) } else { None };
+        Call::new(proxy, roster, options.timeout, telling)
+    }
+
+    #[cold]
+    fn telling<C>(&self, roster: &Roster, options: &CallOptions<C>) -> Option<Box<Telling>> {
+        let audience = match &options.explain {
+            Some(explanation) => Audience::Asker(explanation.clone()),
+            None => {
+                let drawn = roster.settings.environment.chance().ratio() < roster.settings.config.explain_ratio();
+                Audience::Listeners(if drawn { self.0.control.lock().announcer.clone()? } else { return None })
+            }
+        };
+        Some(Box::new(Telling::new(Arc::clone(&self.0.name), audience, &mut roster.moment())))
+    }
+
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The balancer; instances are registered there.
+    pub fn load_balancer(&self) -> &LoadBalancer {
+        &self.0.load_balancer
+    }
+
+    /// The service's circuit.
+    pub fn circuit_breaker(&self) -> CircuitBreaker {
+        self.roster().service.clone()
+    }
+
+    /// The circuit of an instance; none if there is no pickable instance of this id, or instances have no circuits.
+    pub fn instance_circuit_breaker(&self, id: &str) -> Option<CircuitBreaker> {
+        let roster = self.current_roster();
+        let index = roster.set.endpoints().iter().position(|endpoint| endpoint.instance().id == id)?;
+        roster.circuits.get(index).cloned()
+    }
+
+    /// Its time limits and caps.
+    pub fn config(&self) -> ServiceProxyConfig {
+        self.0.control.lock().settings.config.clone()
+    }
+
+    /// How it retries, and its budget.
+    pub fn retry_policy(&self) -> RetryPolicy {
+        self.0.control.lock().settings.retry.clone()
+    }
+
+    /// Takes new time limits and caps; calls that have begun keep the old ones until their next attempt.
+    pub fn update_config(&self, config: ServiceProxyConfig) {
+        self.change(|settings| settings.config = config);
+    }
+
+    /// Takes a new way to retry.
+    pub fn update_retry_policy(&self, retry: RetryPolicy) {
+        self.change(|settings| settings.retry = retry);
+    }
+
+    /// Takes a new configuration for the service's circuit, and for those of its instances unless they were given one
+    /// of their own. All keep their state.
+    pub fn update_circuit_breaker(&self, config: CircuitBreakerConfig) {
+        self.circuit_breaker().update_config(config.clone());
+        let control = self.0.control.lock();
+        if matches!(control.settings.instance_circuits, InstanceCircuits::Inherited) {
+            control.circuits.values().for_each(|circuit| circuit.update_config(config.clone()));
+        }
+    }
+
+    /// Takes a configuration of their own for the circuits of the instances. All keep their state.
+    pub fn update_instance_circuit_breaker(&self, config: CircuitBreakerConfig) {
+        let shared = Arc::new(config.clone());
+        self.change(|settings| settings.instance_circuits = InstanceCircuits::Given(shared));
+        self.0.control.lock().circuits.values().for_each(|circuit| circuit.update_config(config.clone()));
+    }
+
+    /// Adds a listener for everything that happens here, to the service's circuit and to those of the instances.
+    pub fn subscribe(&self, listener: impl Listener + 'static) {
+        let mut control = self.0.control.lock();
+        let announcer = Arc::clone(control.announcer.get_or_insert_default());
+        announcer.subscribe(Arc::new(listener));
+        self.roster().service.attach(&announcer);
+        control.circuits.values().for_each(|circuit| circuit.attach(&announcer));
+    }
+
+    // ----- for the call machine -----
+
+    #[inline]
+    fn roster(&self) -> Loaded<Roster> {
+        self.0.roster.load()
+    }
+
+    /// Sees to it that the roster is of the balancer's present set.
+    #[inline]
+    fn refresh(&self, roster: &mut Loaded<Roster>) {
+        if roster.set.version() != self.0.load_balancer.version() {
+            *roster = self.current_roster();
+        }
+    }
+
+    /// The roster of the balancer's present set.
+    #[cold]
+    fn current_roster(&self) -> Loaded<Roster> {
+        let mut control = self.0.control.lock();
+        let roster = self.roster();
+        // Somebody else may have been here first.
+        if roster.set.version() != self.0.load_balancer.version() {
+            self.publish_locked(&mut control, &roster.service);
+        }
+        self.roster()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Settings)) {
+        let mut control = self.0.control.lock();
+        change(Arc::make_mut(&mut control.settings));
+        self.publish_locked(&mut control, &self.roster().service);
+    }
+
+    fn publish_locked(&self, control: &mut Control, service: &CircuitBreaker) {
+        self.0.roster.store(Arc::new(control.roster(service, &self.0.load_balancer, &self.0.cap)));
+    }
+
+    /// Tells the listeners, if there are any, what becomes of a call.
+    #[cold]
+    fn announce(&self, kind: impl FnOnce() -> EventKind) {
+        let announcer = self.0.control.lock().announcer.clone();
+        if let Some(announcer) = announcer {
+            announcer.announce(Event { name: Arc::clone(&self.0.name), kind: kind() });
+            announcer.deliver();
+        }
+    }
+}
+
+impl Control {
+    /// A roster of the balancer's present set. Instances that are still registered keep their circuits.
+    fn roster(&mut self, service: &CircuitBreaker, load_balancer: &LoadBalancer, cap: &Arc<EjectionCap>) -> Roster {
+        let set = load_balancer.endpoint_set();
+        let registered = load_balancer.registered_keys();
+        self.circuits.retain(|key, _| registered.contains(key));
+        cap.resize(self.settings.config.max_ejected_ratio(), set.endpoints().len());
+        let config = match &self.settings.instance_circuits {
+            InstanceCircuits::Inherited => Some(service.config()),
+            InstanceCircuits::Given(config) => Some(Arc::clone(config)),
+            InstanceCircuits::Off => None,
+        };
+        let circuits = config.map_or_else(Box::default, |config| self.circuits(&config, &set, cap));
+        Roster { settings: Arc::clone(&self.settings), service: service.clone(), set, circuits }
+    }
+
+    fn circuits(
+        &mut self,
+        config: &Arc<CircuitBreakerConfig>,
+        set: &EndpointSet,
+        cap: &Arc<EjectionCap>,
+    ) -> Box<[CircuitBreaker]> {
+        let (settings, announcer) = (&self.settings, &self.announcer);
+        let circuits = &mut self.circuits;
+        let make = |id: &str| {
+            CircuitBreaker::builder(format!("{}/{id}", settings.name))
+                .config(Arc::clone(config))
+                .environment(settings.environment.clone())
+                .of_service(announcer.clone(), Some(Arc::clone(cap)))
+                .build()
+        };
+        set.endpoints()
+            .iter()
+            .map(|endpoint| circuits.entry(endpoint.key()).or_insert_with(|| make(&endpoint.instance().id)).clone())
+            .collect()
+    }
+}
+
+impl fmt::Debug for ServiceProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let roster = self.roster();
+        f.debug_struct("ServiceProxy")
+            .field("name", &self.name())
+            .field("circuit_breaker", &roster.service)
+            .field("circuits", &roster.circuits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,54 @@
+# Every verb a person types. `make` alone lists them.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+# Pre-emptions that loom explores in the ordinary run: enough for every race that two or three threads can have in one
+# operation each, in seconds. `make loom-full` explores all of them.
+LOOM_MAX_PREEMPTIONS ?= 3
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: format-check lint features unit doctest conformance loom docs quickstart ## everything that CI checks; sets up what it needs
+
+quickstart: ## the main job: three servers, trouble, and a story
+	$(CARGO) run --release --example quickstart
+
+format: ## format the code
+	$(CARGO) fmt --all
+
+format-check: ## check the format
+	$(CARGO) fmt --all -- --check
+
+lint: ## clippy, warnings are errors
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+
+features: ## each set of features builds by itself
+	$(CARGO) check -p service-mesh-models
+	$(CARGO) check -p service-mesh-models --features serde
+	$(CARGO) check -p service-mesh
+	$(CARGO) check -p service-mesh --features serde
+	$(CARGO) check -p service-mesh --features tokio
+
+unit: ## unit, property, stress and user-facing tests
+	$(CARGO) test --workspace --all-features --lib --bins --tests
+
+doctest: ## every documented example runs
+	$(CARGO) test --workspace --all-features --doc
+
+conformance: ## the scenarios of conformance/, by the pure core, the sync and the async driver
+	$(CARGO) test -p service-mesh --all-features --test conformance
+
+loom: ## model-check the races, with bounded pre-emptions
+	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_MAX_PREEMPTIONS) \
+		$(CARGO) test --release -p service-mesh --test loom --target-dir target/loom
+
+loom-full: ## the same, unbounded: minutes to hours
+	RUSTFLAGS="--cfg loom" $(CARGO) test --release -p service-mesh --test loom --target-dir target/loom
+
+docs: ## build the documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps
+
+clean: ## remove what was built
+	$(CARGO) clean
+
+.PHONY: help test quickstart format format-check lint features unit doctest conformance loom loom-full docs clean

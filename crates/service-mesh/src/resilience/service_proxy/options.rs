@@ -1,0 +1,52 @@
+//! What one call asks for beyond the proxy's settings.
+
+use std::time::Duration;
+
+use super::explain::Explanation;
+use crate::resilience::outcome::EveryError;
+
+/// What one call asks for beyond the proxy's settings.
+///
+/// ```
+/// use std::time::Duration;
+/// use service_mesh::{Answer, CallOptions};
+/// let status = |result: &Result<u16, std::io::Error>| match result {
+///     Ok(429) => Answer::neutral().retryable(true),
+///     Ok(500..) | Err(_) => Answer::failure(),
+///     Ok(_) => Answer::success(),
+/// };
+/// let options = CallOptions::new().timeout(Duration::from_millis(300)).classify(status);
+/// # let _ = options;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions<C = EveryError> {
+    pub(crate) classify: C,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) explain: Option<Explanation>,
+}
+
+impl CallOptions {
+    /// Every error is a failure, the proxy's time limits hold, and nobody asks for the story.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl<C> CallOptions<C> {
+    /// How results are understood. Default: [`EveryError`].
+    pub fn classify<D>(self, classify: D) -> CallOptions<D> {
+        CallOptions { classify, timeout: self.timeout, explain: self.explain }
+    }
+
+    /// How long the call may take, retries and waits included, in place of the proxy's `call_timeout`.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Asks for the story of the call.
+    pub fn explain(mut self, explanation: &Explanation) -> Self {
+        self.explain = Some(explanation.clone());
+        self
+    }
+}

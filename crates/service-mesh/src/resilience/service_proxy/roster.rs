@@ -1,0 +1,187 @@
+//! Who may be called, and by which circuits: the balancer's snapshot, and a circuit for each of its endpoints.
+//!
+//! One load of one pointer gives a call everything that it must agree with itself about. A roster is replaced as a
+//! whole when the balancer's set or the proxy's settings change; a call keeps the one that it began with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use service_mesh_models::{CircuitBreakerConfig, CircuitOpenError, RefusalReason, ServiceProxyConfig};
+
+use crate::environment::{Environment, Moment};
+use crate::resilience::circuit_breaker::{CircuitBreaker, Refusal, Ticket};
+use crate::resilience::clock::Timestamp;
+use crate::resilience::load_balancer::{EndpointKey, EndpointSet};
+use crate::resilience::retry::RetryPolicy;
+
+use super::explain::PassedOver;
+
+/// What one attempt chooses from.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    pub(super) settings: Arc<Settings>,
+    pub(super) service: CircuitBreaker,
+    pub(super) set: Arc<EndpointSet>,
+    /// One for each endpoint of the set, in its order; none where instances have no circuits.
+    pub(super) circuits: Box<[CircuitBreaker]>,
+}
+
+/// What the user has set, but for the service's own circuit.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) name: Arc<str>,
+    pub(super) config: ServiceProxyConfig,
+    /// With its budget, if it has one.
+    pub(super) retry: RetryPolicy,
+    pub(super) instance_circuits: InstanceCircuits,
+    pub(super) environment: Environment,
+}
+
+/// Where the configuration of the instances' circuits comes from.
+#[derive(Clone, Debug)]
+pub(super) enum InstanceCircuits {
+    /// It is the service's.
+    Inherited,
+    Given(Arc<CircuitBreakerConfig>),
+    Off,
+}
+
+/// An endpoint that was picked, and the leave of its circuit.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub(super) index: usize,
+    pub(super) ticket: Option<Ticket>,
+}
+
+/// Why nobody was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nobody {
+    /// No instance is healthy and of a weight above 0.
+    Healthy,
+    /// There are such instances, but the circuit of each refuses.
+    Admitted,
+}
+
+impl Roster {
+    pub(super) fn moment(&self) -> Moment {
+        Moment::new(&self.settings.environment)
+    }
+
+    /// Picks an endpoint whose circuit gives leave, preferring those that have not been tried.
+    #[inline]
+    pub(super) fn choose(
+        &self,
+        tried: &[EndpointKey],
+        passed_over: Option<&mut Vec<PassedOver>>,
+        moment: &mut Moment,
+    ) -> Result<Choice, Nobody> {
+        // Whoever wants to know who was passed over takes the long way.
+        if tried.is_empty()
+            && passed_over.is_none()
+            && let Some(index) = self.set.pick()
+            && let Ok(ticket) = self.enter(index, moment)
+        {
+            return Ok(Choice { index, ticket });
+        }
+        self.choose_among(tried, passed_over, moment)
+    }
+
+    /// The same where the first pick will not do: some were tried, or some circuits refuse.
+    #[cold]
+    fn choose_among(
+        &self,
+        tried: &[EndpointKey],
+        mut passed_over: Option<&mut Vec<PassedOver>>,
+        moment: &mut Moment,
+    ) -> Result<Choice, Nobody> {
+        let mut choose = |again: bool| {
+            let mut ticket = None;
+            let index = self.set.pick_where(|index, endpoint| {
+                if tried.contains(&endpoint.key()) != again {
+                    return false;
+                }
+                match self.enter(index, moment) {
+                    Ok(given) => {
+                        ticket = given;
+                        true
+                    }
+                    Err(refusal) => {
+                        if let Some(passed_over) = passed_over.as_deref_mut() {
+                            passed_over.push(PassedOver::new(endpoint.instance().id.clone(), refusal));
+                        }
+                        false
+                    }
+                }
+            })?;
+            Some(Choice { index, ticket })
+        };
+        choose(false)
+            .or_else(|| if tried.is_empty() { None } else { choose(true) })
+            .ok_or(if self.set.endpoints().is_empty() { Nobody::Healthy } else { Nobody::Admitted })
+    }
+
+    /// The leave of the circuit of this endpoint, if it has one.
+    #[inline]
+    fn enter(&self, index: usize, moment: &mut Moment) -> Result<Option<Ticket>, Refusal> {
+        self.circuits.get(index).map(|circuit| circuit.admit(moment)).transpose()
+    }
+
+    /// Whether an instance that has not been tried would admit the next attempt.
+    pub(super) fn would_fail_over(&self, tried: &[EndpointKey], moment: &mut Moment) -> bool {
+        self.set.endpoints().iter().enumerate().any(|(index, endpoint)| {
+            !tried.contains(&endpoint.key())
+                && self.circuits.get(index).is_none_or(|circuit| circuit.would_admit(moment))
+        })
+    }
+
+    /// The refusal that an attempt at a later time will meet for certain: of the service's circuit, or of all the
+    /// instances'.
+    pub(super) fn refusal_at(&self, later: Timestamp, moment: &mut Moment) -> Option<CircuitOpenError> {
+        let service = self.service.refusal_at(later, moment);
+        let nobody = !self.circuits.is_empty()
+            && self.circuits.iter().all(|circuit| circuit.refusal_at(later, moment).is_some());
+        (service.is_some() || nobody).then(|| self.refusal(service, moment))
+    }
+
+    /// What a caller is told who meets the refusal of the service's circuit or, without one, of all the instances'. He
+    /// need not come back before both the service and some instance may admit him.
+    pub(super) fn refusal(&self, service: Option<Refusal>, moment: &mut Moment) -> CircuitOpenError {
+        let instances = self.shortest_refusal(moment);
+        let told = match (service, instances) {
+            (Some(service), instances) => {
+                let wait = |service: Duration| {
+                    instances.and_then(Refusal::retry_after).map_or(service, |wait| wait.max(service))
+                };
+                Refusal::new(service.reason(), service.retry_after().map(wait))
+            }
+            (None, Some(instances)) => instances,
+            // A place became free between the look and the telling: it may be tried again at once.
+            (None, None) => Refusal::new(RefusalReason::HalfOpenFull, None),
+        };
+        // Not every service's circuit bears the service's name: it may be shared.
+        match service {
+            Some(_) => self.service.refused(told),
+            None => CircuitOpenError::new(Arc::clone(&self.settings.name), told.reason(), told.retry_after()),
+        }
+    }
+
+    /// The instance that may be asked first: the shortest wait that is known, and else whatever is said. None if some
+    /// instance refuses nobody.
+    fn shortest_refusal(&self, moment: &mut Moment) -> Option<Refusal> {
+        let mut shortest: Option<Refusal> = None;
+        for circuit in &self.circuits {
+            let refusal = circuit.present_refusal(moment)?;
+            let sooner = match (shortest.and_then(Refusal::retry_after), refusal.retry_after()) {
+                (Some(known), Some(wait)) => wait < known,
+                (Some(_), None) => false,
+                (None, Some(_)) => true,
+                // Probes that are in flight may come back; a forced circuit will not change by itself.
+                (None, None) => shortest.is_none_or(|known| known.reason() == RefusalReason::Forced),
+            };
+            if sooner {
+                shortest = Some(refusal);
+            }
+        }
+        shortest
+    }
+}

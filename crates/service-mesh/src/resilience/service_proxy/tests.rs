@@ -1,0 +1,214 @@
+//! The machine by itself: what it gives back, whom it tells, and what it may be held by. Its rules over time are
+//! scenarios in `conformance/`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use service_mesh_models::{CircuitState, RetryConfig, ServiceInstance};
+
+use super::*;
+use crate::Environment;
+use crate::resilience::call_error::CallErrorKind;
+use crate::resilience::outcome::{Answer, Outcome};
+use crate::testing::{ManualClock, Recorder};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn circuit(failures: u32) -> CircuitBreakerConfig {
+    CircuitBreakerConfig::builder().failure_threshold(failures).build().unwrap()
+}
+
+fn proxy(
+    clock: &ManualClock,
+    ids: &[&str],
+    change: impl FnOnce(ServiceProxyBuilder) -> ServiceProxyBuilder,
+) -> ServiceProxy {
+    let builder = ServiceProxy::builder("payments").environment(Environment::manual(clock)).circuit_breaker(circuit(3));
+    let proxy = change(builder).build();
+    for id in ids {
+        proxy.load_balancer().register(ServiceInstance::new(*id, *id, 80));
+    }
+    proxy
+}
+
+fn in_flight(proxy: &ServiceProxy) -> u32 {
+    proxy.load_balancer().endpoints().iter().map(|endpoint| endpoint.in_flight).sum()
+}
+
+#[test]
+fn a_dropped_attempt_gives_everything_back_and_counts_nothing() {
+    let clock = ManualClock::new();
+    let proxy = proxy(&clock, &["a"], |builder| builder);
+    let options = CallOptions::new();
+    let attempt = proxy.begin(&options).admit().unwrap();
+    assert_eq!((in_flight(&proxy), attempt.number(), attempt.time_left()), (1, 1, None));
+    drop(attempt);
+    assert_eq!(in_flight(&proxy), 0);
+    assert_eq!(proxy.instance_circuit_breaker("a").unwrap().failure_count(), 0);
+
+    let attempt = proxy.begin_owned(&options).admit().unwrap();
+    assert!(matches!(attempt.settle(Answer::success()), Verdict::Return));
+    assert_eq!(in_flight(&proxy), 0);
+}
+
+#[test]
+fn an_attempt_that_outlived_its_limit_is_a_failure_even_if_it_is_dropped_or_succeeds() {
+    let clock = ManualClock::new();
+    let config = ServiceProxyConfig::builder().attempt_timeout(SECOND).build().unwrap();
+    let proxy = proxy(&clock, &["a"], |builder| builder.config(config));
+    let circuit = proxy.instance_circuit_breaker("a").unwrap();
+    let options = CallOptions::new();
+    let attempt = proxy.begin(&options).admit().unwrap();
+    clock.advance(SECOND);
+    drop(attempt);
+    assert_eq!((circuit.failure_count(), in_flight(&proxy)), (1, 0));
+    let attempt = proxy.begin(&options).admit().unwrap();
+    clock.advance(SECOND);
+    assert!(matches!(attempt.settle(Answer::success()), Verdict::Return));
+    assert_eq!((circuit.failure_count(), in_flight(&proxy)), (2, 0));
+    let attempt = proxy.begin(&options).admit().unwrap();
+    clock.advance(SECOND - Duration::from_nanos(1));
+    drop(attempt);
+    assert_eq!(circuit.failure_count(), 2);
+}
+
+#[test]
+fn a_panic_is_a_failure_of_the_instance_and_goes_on() {
+    let clock = ManualClock::new();
+    let proxy = proxy(&clock, &["a"], |builder| builder);
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let unwound = catch_unwind(AssertUnwindSafe(|| proxy.call(|_| -> Result<(), ()> { panic!("in the function") })));
+    let asynchronous = catch_unwind(AssertUnwindSafe(|| {
+        clock.block_on(proxy.call_async(async |_| -> Result<(), ()> { panic!("in the future") }))
+    }));
+    std::panic::set_hook(hook);
+    assert!(unwound.is_err() && asynchronous.is_err());
+    assert_eq!(proxy.instance_circuit_breaker("a").unwrap().failure_count(), 2);
+    assert_eq!((proxy.circuit_breaker().failure_count(), in_flight(&proxy)), (2, 0));
+}
+
+#[test]
+fn one_failing_instance_cannot_trip_the_service() {
+    let clock = ManualClock::new();
+    let proxy = proxy(&clock, &["a", "b"], |builder| builder);
+    for _ in 0..20 {
+        let answer = proxy.call(|attempt| if attempt.instance().id == "a" { Err("down") } else { Ok(()) });
+        assert_eq!(answer, Ok(()));
+    }
+    assert_eq!(proxy.instance_circuit_breaker("a").unwrap().state(), CircuitState::Open);
+    assert_eq!(proxy.circuit_breaker().failure_count(), 0);
+}
+
+#[test]
+fn nobody_sleeps_when_the_next_attempt_is_bound_to_be_refused() {
+    let clock = ManualClock::new();
+    let retry = RetryConfig::builder().max_retries(10).build().unwrap();
+    let proxy = proxy(&clock, &["a"], |builder| builder.retry(retry));
+    let error = proxy.call(|attempt| Err::<(), _>(attempt.number())).unwrap_err();
+    assert_eq!((error.attempts(), error.last(), clock.sleeps().len()), (3, Some(&3), 2));
+    assert!(matches!(error.kind(), CallErrorKind::CircuitOpen(refusal) if refusal.name() == "payments"));
+    assert_eq!(error.retry_after(), Some(30 * SECOND));
+    assert_eq!(proxy.circuit_breaker().state(), CircuitState::Open);
+}
+
+#[test]
+fn an_instance_that_leaves_and_returns_under_its_address_keeps_its_circuit_only_while_registered() {
+    let clock = ManualClock::new();
+    let proxy = proxy(&clock, &["a", "b"], |builder| builder);
+    let open = |id: &str| proxy.instance_circuit_breaker(id).unwrap().state();
+    proxy.instance_circuit_breaker("a").unwrap().force_open();
+    proxy.load_balancer().mark_healthy("a", false);
+    assert!(proxy.instance_circuit_breaker("a").is_none());
+    proxy.load_balancer().mark_healthy("a", true);
+    assert_eq!(open("a"), CircuitState::Open);
+    proxy.load_balancer().deregister("a");
+    assert!(proxy.instance_circuit_breaker("a").is_none());
+    proxy.load_balancer().register(ServiceInstance::new("a", "a", 80));
+    assert_eq!(open("a"), CircuitState::Closed);
+}
+
+#[test]
+fn a_story_tells_each_attempt_and_who_was_passed_over() {
+    let clock = ManualClock::new();
+    let proxy = proxy(&clock, &["a", "b"], |builder| builder);
+    proxy.instance_circuit_breaker("a").unwrap().force_open();
+    let explanation = Explanation::new();
+    let options = CallOptions::new().explain(&explanation);
+    let answer = proxy.call_with(&options, |attempt| {
+        clock.advance(SECOND);
+        if attempt.number() == 1 { Err("down") } else { Ok(()) }
+    });
+    assert_eq!(answer, Ok(()));
+    let story = explanation.story().unwrap();
+    assert_eq!((story.ending.clone(), story.attempts.len()), (Ending::Returned(Outcome::Success), 2));
+    assert_eq!(story.attempts[0].passed_over[0].instance, "a");
+    assert_eq!(story.attempts[1].instance.as_deref(), Some("b"));
+    assert_eq!((story.attempts[1].outcome, story.attempts[1].took), (Some(Outcome::Success), SECOND));
+    assert!(story.to_string().contains("attempt 1 after 0ns: passed over a (forced), b, failure in 1s"), "{story}");
+
+    drop(proxy.begin(&options).admit().unwrap());
+    assert_eq!(explanation.story().unwrap().ending, Ending::Abandoned);
+}
+
+#[test]
+fn sampled_stories_and_retries_reach_the_listeners() {
+    let (clock, recorder) = (ManualClock::new(), Recorder::new());
+    let config = ServiceProxyConfig::builder().explain_ratio(1.0).build().unwrap();
+    let proxy = proxy(&clock, &["a", "b"], |builder| builder.config(config).listener(recorder.clone()));
+    let answer = proxy.call(|attempt| if attempt.number() == 1 { Err("down") } else { Ok(()) });
+    assert_eq!(answer, Ok(()));
+    let told = recorder.take();
+    assert!(matches!(told[0].kind, EventKind::Retry { attempts: 1, .. }), "{told:?}");
+    assert!(matches!(&told[1].kind, EventKind::Story(story) if story.attempts.len() == 2), "{told:?}");
+}
+
+#[test]
+fn a_late_subscriber_hears_every_circuit() {
+    let (clock, recorder) = (ManualClock::new(), Recorder::new());
+    let shared = CircuitBreaker::builder("shared").environment(Environment::manual(&clock)).build();
+    let own = Recorder::new();
+    shared.subscribe(own.clone());
+    let proxy = proxy(&clock, &["a"], |builder| builder.shared_circuit_breaker(shared));
+    proxy.subscribe(recorder.clone());
+    proxy.circuit_breaker().force_open();
+    proxy.load_balancer().register(ServiceInstance::new("b", "b", 80));
+    for id in ["a", "b"] {
+        proxy.instance_circuit_breaker(id).unwrap().force_open();
+    }
+    let names: Vec<_> = recorder.take().iter().map(|event| event.name.to_string()).collect();
+    assert_eq!(names, ["shared", "payments/a", "payments/b"]);
+    assert_eq!(own.take().len(), 1);
+}
+
+#[test]
+fn settings_change_under_way() {
+    let clock = ManualClock::new();
+    let proxy = proxy(&clock, &["a", "b"], |builder| builder);
+    proxy.update_circuit_breaker(circuit(1));
+    assert_eq!(proxy.instance_circuit_breaker("a").unwrap().config().failure_threshold(), 1);
+    proxy.update_instance_circuit_breaker(circuit(7));
+    proxy.update_circuit_breaker(circuit(2));
+    assert_eq!(proxy.instance_circuit_breaker("a").unwrap().config().failure_threshold(), 7);
+    assert_eq!(proxy.circuit_breaker().config().failure_threshold(), 2);
+    proxy.load_balancer().register(ServiceInstance::new("c", "c", 80));
+    assert_eq!(proxy.instance_circuit_breaker("c").unwrap().config().failure_threshold(), 7);
+    proxy.update_config(ServiceProxyConfig::builder().call_timeout(SECOND).build().unwrap());
+    let attempt = proxy.begin(&CallOptions::new()).admit().unwrap();
+    assert_eq!(attempt.time_left(), Some(SECOND));
+}
+
+#[test]
+fn a_call_may_be_sent_to_another_thread() {
+    fn spawn<T: Send + 'static>(_: T) {}
+    let proxy = ServiceProxy::new("payments");
+    let (other, path) = (proxy.clone(), String::from("/"));
+    spawn(async move {
+        let fetch = async |target: Target| {
+            std::future::ready(()).await;
+            if path.is_empty() { Err("empty") } else { Ok(target.address()) }
+        };
+        proxy.call_async(fetch).await.is_ok()
+    });
+    spawn(async move { other.call_async(|target| async move { Ok::<_, ()>(target.address()) }).await });
+}
