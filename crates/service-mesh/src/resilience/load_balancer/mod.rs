@@ -5,25 +5,13 @@
 //! thousands of calls run. Copy-on-write sets behind an atomic pointer are the read-copy-update idea (`McKenney` and
 //! Slingwine, 1998), here by way of `arc-swap`.
 //!
-//! # Which strategy when
-//! | strategy | choose it when | what it costs | what it does not see |
-//! |---|---|---|---|
-//! | `RoundRobin` | calls cost about the same, and so do instances: the default | one shared addition | that an instance has become slow |
-//! | `Random` | many threads, or many balancers that must not march in step | nothing shared; even only on average | the same |
-//! | `Weighted` | instances differ in size and the sizes are known | as round robin; a cycle of up to 65,536 places (¼ MiB, 1 to 3 ms) when the set changes | that a size was guessed wrongly |
-//! | `LeastConnections` | calls differ much in length, or instances slow down | a scan, one cache line an instance, and one shared addition a lease | weights; how long a connection will last |
+//! What is promised, and which strategy to choose, stands at [`LoadBalancer`], where users read it.
 //!
-//! `LeastConnections` needs [`acquire`](LoadBalancer::acquire), which counts, instead of `get_instance`.
-//!
-//! # What is promised
-//! - A pick that begins after a change has returned sees the change: nobody picks an instance that was taken out or
-//!   marked before. A pick that runs meanwhile may still see the old set, but never a mixture.
-//! - Between two changes, of any `k` picks of round robin each of `n` instances gets ⌊k / n⌋ or ⌈k / n⌉, whichever threads
-//!   pick, and each thread once is enough for that. At a change, the picks that race it may be given again: at most as
-//!   many as there are threads that pick at that moment.
-//! - For one thread a change neither repeats nor passes over anybody: the next pick is the first one, in order of
-//!   registration, behind the last.
-//! - `exclude` is strict: an instance that it names is not picked, even if nobody else is left.
+//! # Cost
+//! A pick is an `arc-swap` load (two uncontended atomic exchanges) and what the strategy adds: one shared addition for
+//! turns, one draw for chance, one cache line an instance for a scan. `get_instance` adds a count of the handle it
+//! returns, a lease two of them. A change copies one pointer an instance (0.3 ms for 10,000) and works out the strategy's
+//! data.
 //!
 //! # When not to use it
 //! Not to keep one client at one instance (that is consistent hashing), nor in front of a single address that balances
@@ -58,6 +46,7 @@ use super::clock::Timestamp;
 use super::sync::{AtomicU64, Mutex, Ordering, Snapshot};
 use crate::environment::Environment;
 pub use builder::LoadBalancerBuilder;
+#[expect(unused_imports, reason = "names for the service proxy, which does not use them yet")]
 pub(crate) use endpoint::{Endpoint, EndpointKey};
 pub use lease::Lease;
 pub use picked::Picked;
@@ -80,17 +69,25 @@ pub(crate) use snapshot::EndpointSet;
 /// assert!(ids.take(3).eq(["c", "a", "c"]));
 /// ```
 ///
-/// Which strategy to choose, what each costs, and how even its shares are:
+/// # Which strategy when
+/// | strategy | choose it where | a pick costs | it does not see |
+/// |---|---|---|---|
+/// | [`RoundRobin`](LoadBalancerStrategy::RoundRobin), the default | calls cost about the same, and so do instances | one shared addition | that an instance has become slow |
+/// | [`Random`](LoadBalancerStrategy::Random) | many threads, or many balancers that must not march in step; even only on average | nothing shared | the same |
+/// | [`Weighted`](LoadBalancerStrategy::Weighted) | instances differ in size, and the sizes are known | as round robin; a change up to 3 ms and ¼ MiB | that a size was guessed wrongly |
+/// | [`LeastConnections`](LoadBalancerStrategy::LeastConnections), with [`acquire`](Self::acquire) | calls differ much in length, or instances slow down | a look at each instance | weights |
 ///
-/// - [`RoundRobin`](LoadBalancerStrategy::RoundRobin), the default: where calls cost about the same. One shared
-///   addition a pick; exactly even between two changes.
-/// - [`Random`](LoadBalancerStrategy::Random): for many threads, or many balancers that must not march in step. Shares
-///   nothing; even on average.
-/// - [`Weighted`](LoadBalancerStrategy::Weighted): where instances differ in size. As round robin a pick; a change costs
-///   up to 3 ms. Shares are exact up to a sum of weights of 65,536 (divided by their greatest common divisor), and
-///   above that rounded to 1 in 65,536, which is also the least.
-/// - [`LeastConnections`](LoadBalancerStrategy::LeastConnections), with [`acquire`](Self::acquire): where calls differ in
-///   length or instances slow down. Reads one cache line an instance.
+/// Weights are exact up to a sum of 65,536, after division by their greatest common divisor; above that, shares are
+/// rounded to 1 in 65,536, which is also the least.
+///
+/// # What is promised
+/// - A pick that begins after a change has returned sees it: nobody picks an instance that was taken out, marked or
+///   drained before. A pick that runs meanwhile may still see the old set, but never a mixture.
+/// - Between two changes, of any `k` picks of round robin each of `n` instances gets ⌊k / n⌋ or ⌈k / n⌉, whichever
+///   threads pick, and however often each of them does. Picks that race a change may be given again after it.
+/// - For one thread a change neither repeats nor passes over anybody: the next is the first, in order of registration,
+///   behind the last that was picked. The same holds for equal weights; with others a change begins another cycle.
+/// - Those excluded or refused do not leave their turns to one neighbour: the order goes on behind whoever was picked.
 #[derive(Clone)]
 pub struct LoadBalancer(Arc<Inner>);
 
@@ -233,12 +230,14 @@ impl LoadBalancer {
     }
 
     /// Changes with every change of what can be picked, and of how. One load.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the service proxy, which does not use it yet"))]
     #[inline]
     pub(crate) fn version(&self) -> u64 {
         self.0.version.load(Ordering::Acquire)
     }
 
     /// The present set.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the service proxy, which does not use it yet"))]
     pub(crate) fn endpoint_set(&self) -> Arc<EndpointSet> {
         Arc::clone(&self.0.set.load())
     }

@@ -11,7 +11,7 @@ use crate::resilience::chance::Chance;
 use crate::resilience::clock::Timestamp;
 use crate::resilience::sync::{AtomicBool, Ordering};
 
-/// The share that an instance begins with. None at all would leave it cold for ever where the weights are coarse;
+/// The share that an instance begins with: with none at all its caches would stay cold until the ramp has got somewhere.
 /// Envoy's `min_weight_percent` has the same default.
 const LEAST_SHARE: f64 = 0.1;
 

