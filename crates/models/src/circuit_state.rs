@@ -41,7 +41,7 @@ impl FromStr for CircuitState {
     type Err = UnknownWord;
 
     fn from_str(word: &str) -> Result<Self, UnknownWord> {
-        find(word, &Self::ALL, |state| state.as_str())
+        find(word, &Self::ALL, Self::as_str)
     }
 }
 

@@ -46,7 +46,7 @@ impl Chance {
     }
 }
 
-/// One step of SplitMix64 (Steele, Lea and Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014). Its
+/// One step of `SplitMix64` (Steele, Lea and Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014). Its
 /// state is a counter, so that one `fetch_add` is a whole step, whoever shares it.
 fn split_mix(state: &AtomicU64) -> u64 {
     const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -143,6 +143,7 @@ impl Rules {
 
     /// The row that trips; out of reach where failures in a row are not judged.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the threshold is the low 32 bits")]
     const fn threshold(self) -> u32 {
         self.0 as u32
     }
@@ -171,19 +172,21 @@ impl CircuitBreaker {
         announcer: Option<Arc<Announcer>>,
         cap: Option<Arc<EjectionCap>>,
     ) -> Self {
-        let breaker = Self(Arc::new(Inner {
+        let windows = OnceLock::new();
+        if Windows::are_wanted(&config) {
+            windows.get_or_init(|| Box::new(Windows::new())).reconfigure(&config);
+        }
+        Self(Arc::new(Inner {
             word: AtomicU64::new(Word::NEW.bits()),
             gate: AtomicU64::new(0),
             rules: AtomicU64::new(Rules::new(&config, announcer.is_some()).0),
             last_failure: AtomicU64::new(0),
-            windows: OnceLock::new(),
-            control: Mutex::new(Control::new(Arc::clone(&config), announcer)),
+            windows,
+            control: Mutex::new(Control::new(config, announcer)),
             name,
             environment,
             cap,
-        }));
-        breaker.reshape_windows(&config);
-        breaker
+        }))
     }
 
     /// Leave to make one call, or why not. Never waits.
@@ -268,12 +271,14 @@ impl CircuitBreaker {
     /// Takes a new configuration and keeps state, counts and listeners. A present open time ends when it would have;
     /// counts are judged at the next outcome; a count window keeps its newest outcomes, a time window of another shape
     /// starts afresh.
-    pub fn update_config(&self, config: CircuitBreakerConfig) {
-        let config = Arc::new(config);
+    pub fn update_config(&self, config: impl Into<Arc<CircuitBreakerConfig>>) {
+        let config = config.into();
         self.locked(|control| {
             control.config = Arc::clone(&config);
             self.publish_rules_locked(control);
-            self.reshape_windows(&config);
+            if Windows::are_wanted(&config) || self.0.windows.get().is_some() {
+                self.0.windows.get_or_init(|| Box::new(Windows::new())).reconfigure(&config);
+            }
             let word = self.word();
             if word.phase().probes() {
                 self.store_probes_locked(control, word, word.count());
@@ -468,13 +473,6 @@ impl CircuitBreaker {
 
     fn publish_rules_locked(&self, control: &Control) {
         self.0.rules.store(Rules::new(&control.config, control.announcer.is_some()).0, Ordering::Relaxed);
-    }
-
-    fn reshape_windows(&self, config: &CircuitBreakerConfig) {
-        let wanted = config.count_window().is_some() || config.time_window().is_some();
-        if wanted || self.0.windows.get().is_some() {
-            self.0.windows.get_or_init(|| Box::new(Windows::new())).reconfigure(config);
-        }
     }
 
     #[inline]

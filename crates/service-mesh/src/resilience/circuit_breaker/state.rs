@@ -98,6 +98,7 @@ impl Word {
     }
 
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the count is the low 24 bits")]
     pub(super) const fn count(self) -> u32 {
         self.0 as u32 & COUNT_MAX
     }

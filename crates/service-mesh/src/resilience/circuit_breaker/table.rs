@@ -49,13 +49,13 @@ pub(super) const fn next(phase: Phase, input: Input) -> Option<Phase> {
     use Phase::{Closed, ForcedClosed, ForcedOpen, HalfOpen, HalfOpenFull, Open};
     match (phase, input) {
         (Closed, Input::RuleReached) | (HalfOpen | HalfOpenFull, Input::ProbeFailed) => Some(Open),
-        (Open, Input::TimeoutElapsed) | (HalfOpenFull, Input::ProbesHung) => Some(HalfOpen),
-        (HalfOpen | HalfOpenFull, Input::PlacesLeft) => Some(HalfOpen),
+        (Open, Input::TimeoutElapsed)
+        | (HalfOpenFull, Input::ProbesHung)
+        | (HalfOpen | HalfOpenFull, Input::PlacesLeft) => Some(HalfOpen),
         (HalfOpen | HalfOpenFull, Input::PlacesTaken) => Some(HalfOpenFull),
-        (HalfOpen | HalfOpenFull, Input::EnoughSuccesses) => Some(Closed),
+        (HalfOpen | HalfOpenFull, Input::EnoughSuccesses) | (_, Input::Reset) => Some(Closed),
         (_, Input::ForceOpen) => Some(ForcedOpen),
         (_, Input::ForceClosed) => Some(ForcedClosed),
-        (_, Input::Reset) => Some(Closed),
         _ => None,
     }
 }
@@ -74,7 +74,7 @@ mod tests {
         for input in Input::ALL {
             write!(table, "\n{:17}", format!("{input:?}")).unwrap();
             for phase in Phase::ALL {
-                let entry = next(phase, input).map_or("·".to_owned(), |next| format!("{next:?}"));
+                let entry = next(phase, input).map_or_else(|| "·".to_owned(), |next| format!("{next:?}"));
                 write!(table, "{entry:14}").unwrap();
             }
         }

@@ -84,9 +84,10 @@ impl CircuitBreaker {
                 let word = self.word();
                 if word.key() != ticket.key {
                     // Another's verdict has ended this generation since the first look.
-                    return if failures > 0 {
-                        self.count_late_locked(control, Outcome::Failure)
-                    };
+                    if failures > 0 {
+                        self.count_late_locked(control, Outcome::Failure);
+                    }
+                    return;
                 }
                 let row = longer(word.count(), failures);
                 let threshold = control.config.failure_threshold();

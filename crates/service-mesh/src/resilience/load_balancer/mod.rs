@@ -46,7 +46,6 @@ use super::clock::Timestamp;
 use super::sync::{AtomicU64, Mutex, Ordering, Snapshot};
 use crate::environment::Environment;
 pub use builder::LoadBalancerBuilder;
-#[expect(unused_imports, reason = "names for the service proxy, which does not use them yet")]
 pub(crate) use endpoint::{Endpoint, EndpointKey};
 pub use lease::Lease;
 pub use picked::Picked;
@@ -230,14 +229,12 @@ impl LoadBalancer {
     }
 
     /// Changes with every change of what can be picked, and of how. One load.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the service proxy, which does not use it yet"))]
     #[inline]
     pub(crate) fn version(&self) -> u64 {
         self.0.version.load(Ordering::Acquire)
     }
 
     /// The present set.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the service proxy, which does not use it yet"))]
     pub(crate) fn endpoint_set(&self) -> Arc<EndpointSet> {
         Arc::clone(&self.0.set.load())
     }

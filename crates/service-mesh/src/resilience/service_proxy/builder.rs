@@ -205,6 +205,6 @@ impl ServiceProxyBuilder {
             instance_circuits: self.instance_circuits,
             environment,
         };
-        ServiceProxy::made(load_balancer, service, settings, self.announcer)
+        ServiceProxy::made(load_balancer, &service, settings, self.announcer)
     }
 }

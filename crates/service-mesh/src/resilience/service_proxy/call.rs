@@ -110,7 +110,7 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
         timeout: Option<Duration>,
         telling: Option<Box<Telling>>,
     ) -> Self {
-        let timeout = timeout.or(roster.settings.config.call_timeout());
+        let timeout = timeout.or_else(|| roster.settings.config.call_timeout());
         let deadline = timeout.map(|timeout| roster.settings.environment.now().after(timeout));
         let history = History { proxy, deadline, attempts: 0, retries: Retries::default(), tried: Vec::new(), telling };
         Self { history, roster }

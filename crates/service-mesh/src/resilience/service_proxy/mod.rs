@@ -92,14 +92,14 @@ impl ServiceProxy {
 
     fn made(
         load_balancer: LoadBalancer,
-        service: CircuitBreaker,
+        service: &CircuitBreaker,
         settings: Settings,
         announcer: Option<Arc<Announcer>>,
     ) -> Self {
         let (cap, settings) = (Arc::default(), Arc::new(settings));
         let name = Arc::clone(&settings.name);
         let mut control = Control { settings, announcer, circuits: HashMap::new() };
-        let roster = Arc::new(control.roster(&service, &load_balancer, &cap));
+        let roster = Arc::new(control.roster(service, &load_balancer, &cap));
         Self(Arc::new(Inner { name, load_balancer, cap, roster: Snapshot::new(roster), control: Mutex::new(control) }))
     }
 
@@ -124,12 +124,13 @@ impl ServiceProxy {
 
     #[cold]
     fn telling<C>(&self, roster: &Roster, options: &CallOptions<C>) -> Option<Box<Telling>> {
-        let audience = match &options.explain {
-            Some(explanation) => Audience::Asker(explanation.clone()),
-            None => {
-                let drawn = roster.settings.environment.chance().ratio() < roster.settings.config.explain_ratio();
-                Audience::Listeners(if drawn { self.0.control.lock().announcer.clone()? } else { return None })
-            }
+        let settings = &roster.settings;
+        let audience = if let Some(explanation) = &options.explain {
+            Audience::Asker(explanation.clone())
+        } else if settings.environment.chance().ratio() < settings.config.explain_ratio() {
+            Audience::Listeners(self.0.control.lock().announcer.clone()?)
+        } else {
+            return None;
         };
         Some(Box::new(Telling::new(Arc::clone(&self.0.name), audience, &mut roster.moment())))
     }
@@ -178,19 +179,20 @@ impl ServiceProxy {
 
     /// Takes a new configuration for the service's circuit, and for those of its instances unless they were given one
     /// of their own. All keep their state.
-    pub fn update_circuit_breaker(&self, config: CircuitBreakerConfig) {
-        self.circuit_breaker().update_config(config.clone());
+    pub fn update_circuit_breaker(&self, config: impl Into<Arc<CircuitBreakerConfig>>) {
+        let config = config.into();
+        self.circuit_breaker().update_config(Arc::clone(&config));
         let control = self.0.control.lock();
         if matches!(control.settings.instance_circuits, InstanceCircuits::Inherited) {
-            control.circuits.values().for_each(|circuit| circuit.update_config(config.clone()));
+            control.circuits.values().for_each(|circuit| circuit.update_config(Arc::clone(&config)));
         }
     }
 
     /// Takes a configuration of their own for the circuits of the instances. All keep their state.
-    pub fn update_instance_circuit_breaker(&self, config: CircuitBreakerConfig) {
-        let shared = Arc::new(config.clone());
-        self.change(|settings| settings.instance_circuits = InstanceCircuits::Given(shared));
-        self.0.control.lock().circuits.values().for_each(|circuit| circuit.update_config(config.clone()));
+    pub fn update_instance_circuit_breaker(&self, config: impl Into<Arc<CircuitBreakerConfig>>) {
+        let config = config.into();
+        self.change(|settings| settings.instance_circuits = InstanceCircuits::Given(Arc::clone(&config)));
+        self.0.control.lock().circuits.values().for_each(|circuit| circuit.update_config(Arc::clone(&config)));
     }
 
     /// Adds a listener for everything that happens here, to the service's circuit and to those of the instances.

@@ -117,7 +117,7 @@ impl Roster {
         };
         choose(false)
             .or_else(|| if tried.is_empty() { None } else { choose(true) })
-            .ok_or(if self.set.endpoints().is_empty() { Nobody::Healthy } else { Nobody::Admitted })
+            .ok_or_else(|| if self.set.endpoints().is_empty() { Nobody::Healthy } else { Nobody::Admitted })
     }
 
     /// The leave of the circuit of this endpoint, if it has one.

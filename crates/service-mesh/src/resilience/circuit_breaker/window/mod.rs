@@ -30,6 +30,11 @@ pub(super) struct Windows {
 const NEVER: u64 = u64::MAX;
 
 impl Windows {
+    /// Whether this configuration has any window.
+    pub(super) fn are_wanted(config: &CircuitBreakerConfig) -> bool {
+        config.count_window().is_some() || config.time_window().is_some()
+    }
+
     /// Windows that hold nothing and judge nothing yet.
     pub(super) fn new() -> Self {
         Self { count: Mutex::new(None), settled: AtomicU64::new(NEVER), time: TimeShards::new() }

@@ -30,8 +30,11 @@ pub(super) struct TimeShards {
     /// Ordering: Relaxed. A thread sees its own failures and those that happened before its call; one that races with
     /// another's failure comes before it.
     trouble: AtomicU64,
-    shards: OnceLock<Box<[CachePadded<Mutex<Option<Shard>>>]>>,
+    shards: OnceLock<Box<[Place]>>,
 }
+
+/// Where a thread finds its shard, if the configuration asks for one; on a cache line of its own.
+type Place = CachePadded<Mutex<Option<Shard>>>;
 
 #[derive(Clone, Debug)]
 struct Shard {
@@ -99,7 +102,7 @@ impl TimeShards {
         rule.judge(Self::sum(shards, generation, number), sample.failure, slow)
     }
 
-    fn sum(shards: &[CachePadded<Mutex<Option<Shard>>>], generation: u64, number: u64) -> Tally {
+    fn sum(shards: &[Place], generation: u64, number: u64) -> Tally {
         let mut sum = Tally::default();
         for shard in shards {
             if let Some(shard) = shard.lock().as_ref().filter(|shard| shard.generation == generation) {
