@@ -1,4 +1,5 @@
-//! The scenario files make sense, the replayer tells a wrong expectation, and a plain model of each rule agrees with the
-//! numbers in the files.
+//! The scenario files make sense, and the replayer tells what does not hold.
 
 mod files;
+mod format;
+mod replayer;
