@@ -127,20 +127,35 @@ impl Environment {
 
 /// A clock that is asked at most once: everything that is decided at one moment is told the same time, and where time
 /// plays no part nobody reads it.
-#[derive(Debug)]
-pub(crate) struct Moment {
-    environment: Environment,
+#[derive(Clone, Debug)]
+pub(crate) struct Moment<'a> {
+    environment: &'a Environment,
     now: Option<Timestamp>,
 }
 
-impl Moment {
+impl<'a> Moment<'a> {
     #[inline]
-    pub(crate) fn new(environment: &Environment) -> Self {
-        Self { environment: environment.clone(), now: None }
+    pub(crate) const fn new(environment: &'a Environment) -> Self {
+        Self::at(environment, None)
+    }
+
+    /// A moment whose time may be known already.
+    #[inline]
+    pub(crate) const fn at(environment: &'a Environment, now: Option<Timestamp>) -> Self {
+        Self { environment, now }
+    }
+
+    /// The time, if somebody has asked for it.
+    #[inline]
+    pub(crate) const fn known(&self) -> Option<Timestamp> {
+        self.now
     }
 
     #[inline]
     pub(crate) fn now(&mut self) -> Timestamp {
-        *self.now.get_or_insert_with(|| self.environment.now())
+        match self.now {
+            Some(now) => now,
+            None => *self.now.insert(self.environment.now()),
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::running::Running;
+use super::running::{Awaiting, refused};
 use super::sleep::NoTimer;
 use crate::resilience::call_error::{CallError, CallErrorKind};
 use crate::resilience::circuit_breaker::CircuitBreaker;
@@ -51,14 +51,14 @@ impl CircuitBreaker {
     where
         Fut: Future<Output = Result<T, E>>,
     {
-        let permit = match self.try_acquire() {
-            Ok(permit) => permit,
-            Err(refusal) => return Err(CallError::stopped(CallErrorKind::CircuitOpen(self.refused(refusal)), None, 0)),
+        let ticket = match self.admit(&mut self.moment()) {
+            Ok(ticket) => ticket,
+            Err(refusal) => return Err(refused(self, refusal)),
         };
-        let mut running = Running::new(permit);
-        let mut future = pin!(running.run(f));
-        let result = poll_fn(|context| running.run(|| future.as_mut().poll(context))).await;
-        running.settle(classify.classify(&result).outcome());
+        let mut awaiting = Awaiting::new(self, ticket);
+        let mut future = pin!(awaiting.run(f));
+        let result = poll_fn(|context| awaiting.run(|| future.as_mut().poll(context))).await;
+        awaiting.settle(classify.classify(&result).outcome());
         result.map_err(|error| CallError::failed(error, 1))
     }
 }

@@ -1,8 +1,8 @@
 //! Calls that block the thread: each driver runs a closure, waits with the [`Sleep`](crate::Sleep) of its environment,
 //! and takes every decision from the part that it drives.
 
-use super::running::Running;
-use crate::resilience::call_error::{CallError, CallErrorKind};
+use super::running::{refused, run};
+use crate::resilience::call_error::CallError;
 use crate::resilience::circuit_breaker::CircuitBreaker;
 use crate::resilience::outcome::{Answer, Classify, EveryError};
 use crate::resilience::retry::{Retries, RetryPolicy};
@@ -30,13 +30,12 @@ impl CircuitBreaker {
         classify: &impl Classify<T, E>,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, CallError<E>> {
-        let permit = match self.try_acquire() {
-            Ok(permit) => permit,
-            Err(refusal) => return Err(CallError::stopped(CallErrorKind::CircuitOpen(self.refused(refusal)), None, 0)),
+        let ticket = match self.admit(&mut self.moment()) {
+            Ok(ticket) => ticket,
+            Err(refusal) => return Err(refused(self, refusal)),
         };
-        let mut running = Running::new(permit);
-        let result = running.run(f);
-        running.settle(classify.classify(&result).outcome());
+        let result = run(self, ticket, f);
+        self.conclude(ticket, classify.classify(&result).outcome(), &mut self.moment());
         result.map_err(|error| CallError::failed(error, 1))
     }
 }

@@ -13,7 +13,7 @@ use crate::resilience::sync::Ordering;
 
 impl CircuitBreaker {
     #[cold]
-    pub(super) fn admit_probe(&self, word: Word, moment: &mut Moment) -> Result<Ticket, Refusal> {
+    pub(super) fn admit_probe(&self, word: Word, moment: &mut Moment<'_>) -> Result<Ticket, Refusal> {
         let refused = match word.phase() {
             Phase::ForcedOpen => true,
             Phase::Open | Phase::HalfOpenFull => moment.now() < self.gate(),
@@ -39,7 +39,7 @@ impl CircuitBreaker {
         refusal
     }
 
-    fn admit_probe_locked(&self, control: &mut Control, moment: &mut Moment) -> Result<Ticket, Refusal> {
+    fn admit_probe_locked(&self, control: &mut Control, moment: &mut Moment<'_>) -> Result<Ticket, Refusal> {
         self.half_open_locked(control, moment);
         let mut word = self.word();
         if word.phase() == Phase::HalfOpenFull && self.gate() <= moment.now() {
@@ -58,7 +58,7 @@ impl CircuitBreaker {
     }
 
     /// The change that is due when somebody asks after the open time has passed.
-    pub(super) fn half_open_locked(&self, control: &mut Control, moment: &mut Moment) {
+    pub(super) fn half_open_locked(&self, control: &mut Control, moment: &mut Moment<'_>) {
         let word = self.word();
         if word.phase() == Phase::Open && self.gate() <= moment.now() {
             let episode = control.episode_mut();
@@ -94,7 +94,7 @@ impl CircuitBreaker {
     }
 
     /// What a call is told in `phase`.
-    pub(super) fn refusal(&self, phase: Phase, moment: &mut Moment) -> Refusal {
+    pub(super) fn refusal(&self, phase: Phase, moment: &mut Moment<'_>) -> Refusal {
         match phase {
             Phase::ForcedOpen => Refusal::new(RefusalReason::Forced, None),
             Phase::HalfOpen | Phase::HalfOpenFull => Refusal::new(RefusalReason::HalfOpenFull, None),

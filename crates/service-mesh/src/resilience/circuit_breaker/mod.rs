@@ -372,14 +372,14 @@ impl CircuitBreaker {
     }
 
     #[inline]
-    pub(crate) fn moment(&self) -> Moment {
+    pub(crate) fn moment(&self) -> Moment<'_> {
         Moment::new(&self.0.environment)
     }
 
     /// A ticket for one call; whoever has it must [`conclude`](Self::conclude) it once. A refusal is not announced: that
     /// is for those who pass it on to a caller ([`announce_refusal`](Self::announce_refusal)).
     #[inline]
-    pub(crate) fn admit(&self, moment: &mut Moment) -> Result<Ticket, Refusal> {
+    pub(crate) fn admit(&self, moment: &mut Moment<'_>) -> Result<Ticket, Refusal> {
         let word = self.word();
         if !word.phase().passes() {
             return self.admit_probe(word, moment);
@@ -390,7 +390,7 @@ impl CircuitBreaker {
 
     /// Takes the verdict on a call.
     #[inline]
-    pub(crate) fn conclude(&self, ticket: Ticket, outcome: Outcome, moment: &mut Moment) {
+    pub(crate) fn conclude(&self, ticket: Ticket, outcome: Outcome, moment: &mut Moment<'_>) {
         // The second load cannot be spared: failures that were counted while the call ran end with its success.
         let untouched = self.0.word.load(Ordering::Relaxed) == Word::of_key(ticket.key).bits();
         if outcome == Outcome::Success && untouched && !self.rules().has(Rules::WINDOWED) {
@@ -401,7 +401,7 @@ impl CircuitBreaker {
 
     /// Whether a call would be admitted, without any effect.
     #[inline]
-    pub(crate) fn would_admit(&self, moment: &mut Moment) -> bool {
+    pub(crate) fn would_admit(&self, moment: &mut Moment<'_>) -> bool {
         match self.word().phase() {
             Phase::Closed | Phase::ForcedClosed | Phase::HalfOpen => true,
             Phase::Open | Phase::HalfOpenFull => self.gate() <= moment.now(),
@@ -410,14 +410,14 @@ impl CircuitBreaker {
     }
 
     /// What a call would be told now, if it would be refused.
-    pub(crate) fn present_refusal(&self, moment: &mut Moment) -> Option<Refusal> {
+    pub(crate) fn present_refusal(&self, moment: &mut Moment<'_>) -> Option<Refusal> {
         let phase = self.word().phase();
         (!self.would_admit(moment)).then(|| self.refusal(phase, moment))
     }
 
     /// The refusal that a call will meet for certain at a later time: an open circuit whose time will not have passed,
     /// or a forced one. Whether probes will have come back nobody knows.
-    pub(crate) fn refusal_at(&self, later: Timestamp, moment: &mut Moment) -> Option<Refusal> {
+    pub(crate) fn refusal_at(&self, later: Timestamp, moment: &mut Moment<'_>) -> Option<Refusal> {
         match self.word().phase() {
             Phase::Open if self.gate() > later => Some(self.refusal(Phase::Open, moment)),
             Phase::ForcedOpen => Some(self.refusal(Phase::ForcedOpen, moment)),

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::mem;
 use std::time::Duration;
 
 use service_mesh_models::RefusalReason;
@@ -22,6 +23,9 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     pub(super) const UNTIMED: Timestamp = Timestamp::from_nanos(u64::MAX);
+
+    /// No leave of anybody, and nothing to give back.
+    pub(crate) const NONE: Self = Self { key: Word::NEW.key(), began: Self::UNTIMED };
 
     pub(super) fn is_probe(self) -> bool {
         Word::of_key(self.key).phase().probes()
@@ -44,7 +48,6 @@ impl Ticket {
 pub struct Grant<B: Borrow<CircuitBreaker>> {
     breaker: B,
     ticket: Ticket,
-    settled: bool,
 }
 
 /// A [`Grant`] that borrows its breaker.
@@ -55,7 +58,7 @@ pub type OwnedPermit = Grant<CircuitBreaker>;
 
 impl<B: Borrow<CircuitBreaker>> Grant<B> {
     pub(super) fn new(breaker: B, ticket: Ticket) -> Self {
-        Self { breaker, ticket, settled: false }
+        Self { breaker, ticket }
     }
 
     /// The call succeeded.
@@ -73,9 +76,9 @@ impl<B: Borrow<CircuitBreaker>> Grant<B> {
     /// The call came to this. [`Outcome::Neutral`] is the same as dropping the permit.
     #[inline]
     pub fn settle(mut self, outcome: Outcome) {
-        self.settled = true;
+        let ticket = mem::replace(&mut self.ticket, Ticket::NONE);
         let breaker = self.breaker.borrow();
-        breaker.conclude(self.ticket, outcome, &mut breaker.moment());
+        breaker.conclude(ticket, outcome, &mut breaker.moment());
     }
 
     /// Whether the circuit was half-open when it gave this permit.
@@ -93,7 +96,7 @@ impl<B: Borrow<CircuitBreaker>> Drop for Grant<B> {
     #[inline]
     fn drop(&mut self) {
         // In Closed a permit holds no place: there is nothing to give back.
-        if !self.settled && self.ticket.is_probe() {
+        if self.ticket.is_probe() {
             let breaker = self.breaker.borrow();
             breaker.conclude(self.ticket, Outcome::Neutral, &mut breaker.moment());
         }

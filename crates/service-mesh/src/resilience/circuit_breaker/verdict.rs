@@ -16,7 +16,7 @@ use crate::resilience::sync::Ordering;
 
 impl CircuitBreaker {
     /// Everything but the success that changes nothing.
-    pub(super) fn count(&self, ticket: Ticket, outcome: Outcome, untouched: bool, moment: &mut Moment) {
+    pub(super) fn count(&self, ticket: Ticket, outcome: Outcome, untouched: bool, moment: &mut Moment<'_>) {
         if ticket.is_probe() {
             self.locked(|control| self.count_probe_locked(control, ticket.generation(), outcome, true, moment));
             return;
@@ -28,7 +28,7 @@ impl CircuitBreaker {
         }
     }
 
-    fn count_success(&self, ticket: Ticket, mut untouched: bool, moment: &mut Moment) {
+    fn count_success(&self, ticket: Ticket, mut untouched: bool, moment: &mut Moment<'_>) {
         while !untouched {
             let word = self.word();
             if word.key() != ticket.key {
@@ -46,7 +46,7 @@ impl CircuitBreaker {
     }
 
     #[cold]
-    fn count_failure(&self, ticket: Ticket, moment: &mut Moment) {
+    fn count_failure(&self, ticket: Ticket, moment: &mut Moment<'_>) {
         let word = self.word();
         if word.key() != ticket.key {
             return self.count_late(Outcome::Failure);
@@ -78,7 +78,7 @@ impl CircuitBreaker {
     /// Counts `failures` more in the row and trips the circuit if a rule says so. Under the lock, so that one
     /// generation trips once and the trip is one step.
     #[cold]
-    fn judge(&self, ticket: Ticket, by_window: Option<TripReason>, failures: u32, moment: &mut Moment) {
+    fn judge(&self, ticket: Ticket, by_window: Option<TripReason>, failures: u32, moment: &mut Moment<'_>) {
         self.locked(|control| {
             loop {
                 let word = self.word();
@@ -127,7 +127,7 @@ impl CircuitBreaker {
         row: u32,
         reason: TripReason,
         ejection: Ejection,
-        moment: &mut Moment,
+        moment: &mut Moment<'_>,
     ) -> bool {
         let Some(phase) = table::next(word.phase(), Input::RuleReached) else { return false };
         let until = self.open_until_locked(control, 1, moment);
@@ -150,7 +150,7 @@ impl CircuitBreaker {
         generation: u64,
         outcome: Outcome,
         holds_place: bool,
-        moment: &mut Moment,
+        moment: &mut Moment<'_>,
     ) {
         let word = self.word();
         if !word.phase().probes() || word.generation() != generation {
@@ -184,7 +184,7 @@ impl CircuitBreaker {
         }
     }
 
-    fn open_until_locked(&self, control: &Control, trips: u32, moment: &mut Moment) -> Timestamp {
+    fn open_until_locked(&self, control: &Control, trips: u32, moment: &mut Moment<'_>) -> Timestamp {
         moment.now().after(control.open_time(trips, &self.0.environment.chance()))
     }
 
@@ -217,7 +217,7 @@ impl CircuitBreaker {
         }
     }
 
-    fn sample(&self, ticket: Ticket, failure: bool, moment: &mut Moment) -> Sample {
+    fn sample(&self, ticket: Ticket, failure: bool, moment: &mut Moment<'_>) -> Sample {
         let timed = ticket.began != Ticket::UNTIMED && self.rules().has(Rules::TIMED);
         Sample { failure, elapsed: timed.then(|| moment.now().since(ticket.began)) }
     }

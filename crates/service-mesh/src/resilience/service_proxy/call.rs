@@ -19,16 +19,14 @@ use service_mesh_models::{NoHealthyInstanceError, ServiceInstance};
 
 use super::ServiceProxy;
 use super::explain::{Ending, Telling};
-use super::hold::Hold;
+use super::hold::{Baggage, Hold, NO_LIMIT};
 use super::roster::{Nobody, Roster};
 use super::target::Target;
 use crate::environment::{Environment, Moment};
 use crate::resilience::call_error::CallErrorKind;
 use crate::resilience::clock::Timestamp;
 use crate::resilience::event::EventKind;
-use crate::resilience::load_balancer::EndpointKey;
 use crate::resilience::outcome::{Answer, Outcome};
-use crate::resilience::retry::Retries;
 use crate::resilience::sync::Loaded;
 
 /// A call between its attempts. `P` is how it holds its proxy: by reference, or as a handle of its own.
@@ -37,17 +35,16 @@ use crate::resilience::sync::Loaded;
 pub struct Call<P: Borrow<ServiceProxy>> {
     history: History<P>,
     roster: Loaded<Roster>,
+    baggage: Option<Box<Baggage>>,
 }
 
-/// What a call carries from one attempt to the next.
+/// What a call never lets go of.
 #[derive(Debug)]
 struct History<P> {
     proxy: P,
-    deadline: Option<Timestamp>,
+    /// [`NO_LIMIT`] if there is none.
+    deadline: Timestamp,
     attempts: u32,
-    retries: Retries,
-    tried: Vec<EndpointKey>,
-    telling: Option<Box<Telling>>,
 }
 
 /// One try at one instance, with leave of its circuit and of the service's.
@@ -104,16 +101,11 @@ impl Refused {
 
 impl<P: Borrow<ServiceProxy>> Call<P> {
     #[inline]
-    pub(super) fn new(
-        proxy: P,
-        roster: Loaded<Roster>,
-        timeout: Option<Duration>,
-        telling: Option<Box<Telling>>,
-    ) -> Self {
+    pub(super) fn new(proxy: P, roster: Loaded<Roster>, timeout: Option<Duration>, telling: Option<Telling>) -> Self {
         let timeout = timeout.or_else(|| roster.settings.config.call_timeout());
-        let deadline = timeout.map(|timeout| roster.settings.environment.now().after(timeout));
-        let history = History { proxy, deadline, attempts: 0, retries: Retries::default(), tried: Vec::new(), telling };
-        Self { history, roster }
+        let deadline = timeout.map_or(NO_LIMIT, |timeout| roster.settings.environment.now().after(timeout));
+        let baggage = telling.map(|telling| Box::new(Baggage { telling: Some(telling), ..Baggage::default() }));
+        Self { history: History { proxy, deadline, attempts: 0 }, roster, baggage }
     }
 
     pub(crate) fn environment(&self) -> &Environment {
@@ -126,47 +118,43 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
     /// The deadline has passed, no instance is healthy, or the circuit of the service or those of all its instances
     /// refuse.
     #[inline]
-    pub fn admit(self) -> Result<Attempt<P>, Refused> {
-        let Self { mut history, mut roster } = self;
-        history.proxy.borrow().refresh(&mut roster);
+    pub fn admit(mut self) -> Result<Attempt<P>, Refused> {
+        self.history.proxy.borrow().refresh(&mut self.roster);
+        let roster = &*self.roster;
         let mut moment = roster.moment();
-        if history.deadline.is_some_and(|deadline| deadline <= moment.now()) {
-            return Err(history.refused(CallErrorKind::DeadlineExceeded, &mut moment));
+        if self.history.deadline != NO_LIMIT && self.history.deadline <= moment.now() {
+            return Err(refused(CallErrorKind::DeadlineExceeded, self.history.attempts, self.baggage, &mut moment));
         }
         let service = match roster.service.admit(&mut moment) {
             Ok(ticket) => ticket,
             Err(refusal) => {
                 roster.service.announce_refusal(refusal);
-                let refusal = roster.refusal(Some(refusal), &mut moment);
-                return Err(history.refused(CallErrorKind::CircuitOpen(refusal), &mut moment));
+                let kind = CallErrorKind::CircuitOpen(roster.refusal(Some(refusal), &mut moment));
+                return Err(refused(kind, self.history.attempts, self.baggage, &mut moment));
             }
         };
-        let passed_over = history.telling.as_mut().map(|telling| telling.begin_attempt(&mut moment));
-        let choice = match roster.choose(&history.tried, passed_over, &mut moment) {
+        let choice = match roster.choose(self.baggage.as_deref_mut(), &mut moment) {
             Ok(choice) => choice,
             Err(nobody) => {
                 roster.service.conclude(service, Outcome::Neutral, &mut moment);
-                return Err(history.refused(nobody.tell(&roster, &mut moment), &mut moment));
+                let kind = nobody.tell(roster, &mut moment);
+                return Err(refused(kind, self.history.attempts, self.baggage, &mut moment));
             }
         };
-        history.count_attempt(&roster);
-        let timeout = roster.settings.config.attempt_timeout().map(|timeout| moment.now().after(timeout));
-        let limit = match (timeout, history.deadline) {
-            (Some(timeout), Some(deadline)) => Some(timeout.min(deadline)),
-            (timeout, deadline) => timeout.or(deadline),
-        };
-        let tried = std::mem::take(&mut history.tried);
-        let hold = Hold::new(roster, choice, service, limit, tried);
-        if let Some(telling) = &mut history.telling {
-            telling.chosen(hold.instance());
+        if self.history.attempts == 0 {
+            roster.settings.retry.begin();
         }
-        Ok(Attempt { history, hold })
+        self.history.attempts += 1;
+        let timeout = roster.settings.config.attempt_timeout();
+        let limit = timeout.map_or(NO_LIMIT, |timeout| moment.now().after(timeout)).min(self.history.deadline);
+        let hold = Hold::new(self.roster, choice, service, limit, self.baggage);
+        Ok(Attempt { history: self.history, hold })
     }
 }
 
 impl Nobody {
     #[cold]
-    fn tell(self, roster: &Roster, moment: &mut Moment) -> CallErrorKind {
+    fn tell(self, roster: &Roster, moment: &mut Moment<'_>) -> CallErrorKind {
         match self {
             Self::Healthy => {
                 CallErrorKind::NoHealthyInstance(NoHealthyInstanceError::new(Arc::clone(&roster.settings.name)))
@@ -174,6 +162,15 @@ impl Nobody {
             Self::Admitted => CallErrorKind::CircuitOpen(roster.refusal(None, moment)),
         }
     }
+}
+
+/// The call ends here; so does its story, if one is told.
+#[cold]
+fn refused(kind: CallErrorKind, attempts: u32, baggage: Option<Box<Baggage>>, moment: &mut Moment<'_>) -> Refused {
+    if let Some(mut telling) = baggage.and_then(|baggage| baggage.telling) {
+        telling.end(Ending::Refused(kind.clone()), moment);
+    }
+    Refused { kind, attempts }
 }
 
 impl<P: Borrow<ServiceProxy>> Attempt<P> {
@@ -185,7 +182,7 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
 
     /// What it tells, for those who cannot borrow it.
     pub fn target(&self) -> Target {
-        let limit = self.hold.limit.map(|limit| (limit, self.environment().clone()));
+        let limit = (self.hold.limit != NO_LIMIT).then(|| (self.hold.limit, self.environment().clone()));
         Target { instance: Arc::clone(self.hold.instance()), number: self.number(), limit }
     }
 
@@ -198,7 +195,7 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     /// How long it may still take, by its own limit and the call's deadline; none without either. The driver enforces
     /// it where it can; a server may be told.
     pub fn time_left(&self) -> Option<Duration> {
-        self.hold.limit.map(|limit| limit.since(self.environment().now()))
+        (self.hold.limit != NO_LIMIT).then(|| self.hold.limit.since(self.environment().now()))
     }
 
     pub(crate) fn environment(&self) -> &Environment {
@@ -207,15 +204,15 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
 
     /// What its time limit is, once that has passed: the call's deadline, or the attempt's own.
     pub(crate) fn timed_out(&self) -> CallErrorKind {
-        let by_deadline = self.history.deadline.is_some() && self.hold.limit == self.history.deadline;
+        let by_deadline = self.hold.limit == self.history.deadline;
         if by_deadline { CallErrorKind::DeadlineExceeded } else { CallErrorKind::AttemptTimedOut }
     }
 
     /// Runs the user's code: if it panics, that is a failure of the instance. A panic anywhere else is none.
     #[inline]
-    pub(crate) fn run<R>(&mut self, f: impl FnOnce(&Self) -> R) -> R {
+    pub(crate) fn run<R>(&mut self, code: impl FnOnce(&Self) -> R) -> R {
         self.hold.arm();
-        let result = f(self);
+        let result = code(self);
         self.hold.disarm();
         result
     }
@@ -225,34 +222,37 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     /// The instance's circuit judges every attempt. The service's circuit hears of a failure only where failover could
     /// not hide it: if an instance that this call has not tried would admit the next attempt, it hears nothing.
     #[inline]
-    pub fn settle(self, answer: Answer) -> Verdict<P> {
+    pub fn settle(mut self, answer: Answer) -> Verdict<P> {
         let mut moment = self.hold.roster.moment();
         let outcome = self.hold.outcome(answer.outcome(), &mut moment);
-        if outcome == Outcome::Success && !answer.is_retryable() && self.history.telling.is_none() {
-            self.hold.succeed(&mut moment);
+        let now = moment.known();
+        let told = self.hold.baggage.as_ref().is_some_and(|baggage| baggage.telling.is_some());
+        if outcome == Outcome::Success && !answer.is_retryable() && !told {
+            self.hold.succeed(now);
             return Verdict::Return;
         }
-        self.settle_otherwise(answer, outcome, moment)
+        self.settle_otherwise(answer, outcome, now)
     }
 
     /// Whatever is not a plain success of which nobody wants to be told.
     #[cold]
-    fn settle_otherwise(self, answer: Answer, outcome: Outcome, mut moment: Moment) -> Verdict<P> {
-        let Self { mut history, hold } = self;
+    fn settle_otherwise(self, answer: Answer, outcome: Outcome, now: Option<Timestamp>) -> Verdict<P> {
+        let Self { history, hold } = self;
         let roster = history.proxy.borrow().roster();
-        history.tried = hold.conclude(outcome, &roster, &mut moment);
-        if let Some(telling) = &mut history.telling {
+        let mut moment = roster.moment_at(now);
+        let mut baggage = hold.conclude(outcome, &roster, &mut moment);
+        if let Some(telling) = &mut baggage.telling {
             telling.settled(outcome, &mut moment);
         }
-        match history.next(&roster, answer, &mut moment) {
+        match history.next(&roster, &mut baggage, answer, &mut moment) {
             Next::Return => {
-                if let Some(telling) = &mut history.telling {
+                if let Some(telling) = &mut baggage.telling {
                     telling.end(Ending::Returned(outcome), &mut moment);
                 }
                 Verdict::Return
             }
-            Next::Refused(kind) => Verdict::Refused(history.refused(kind, &mut moment)),
-            Next::Retry(after) => Verdict::Retry { after, call: Call { history, roster } },
+            Next::Refused(kind) => Verdict::Refused(refused(kind, history.attempts, Some(baggage), &mut moment)),
+            Next::Retry(after) => Verdict::Retry { after, call: Call { history, roster, baggage: Some(baggage) } },
         }
     }
 }
@@ -265,12 +265,12 @@ enum Next {
 }
 
 impl<P: Borrow<ServiceProxy>> History<P> {
-    /// Whether there is another attempt, asked in this order: may this be tried again, is there time, would anybody admit it, is there budget.
-    /// The budget comes last, since what it gives is not given back.
-    fn next(&mut self, roster: &Roster, answer: Answer, moment: &mut Moment) -> Next {
+    /// Whether there is another attempt, asked in this order: may this be tried again, is there time, would anybody
+    /// admit it, is there budget. The budget comes last, since what it gives is not given back.
+    fn next(&self, roster: &Roster, baggage: &mut Baggage, answer: Answer, moment: &mut Moment<'_>) -> Next {
         let policy = &roster.settings.retry;
-        let time_left = self.deadline.map(|deadline| deadline.since(moment.now()));
-        let Ok(retry) = policy.plan(self.retries, &answer, time_left) else { return Next::Return };
+        let time_left = (self.deadline != NO_LIMIT).then(|| self.deadline.since(moment.now()));
+        let Ok(retry) = policy.plan(baggage.retries, &answer, time_left) else { return Next::Return };
         if let Some(refusal) = roster.refusal_at(moment.now().after(retry.wait), moment) {
             return Next::Refused(CallErrorKind::CircuitOpen(refusal));
         }
@@ -279,27 +279,8 @@ impl<P: Borrow<ServiceProxy>> History<P> {
             proxy.announce(|| EventKind::BudgetExhausted);
             return Next::Return;
         }
-        self.retries = retry.then;
+        baggage.retries = retry.then;
         proxy.announce(|| EventKind::Retry { attempts: self.attempts, after: retry.wait });
         Next::Retry(retry.wait)
-    }
-}
-
-impl<P> History<P> {
-    /// An attempt begins. The first one counts the call, which earns its share of the budget.
-    #[inline]
-    fn count_attempt(&mut self, roster: &Roster) {
-        if self.attempts == 0 {
-            roster.settings.retry.begin();
-        }
-        self.attempts += 1;
-    }
-
-    #[cold]
-    fn refused(&mut self, kind: CallErrorKind, moment: &mut Moment) -> Refused {
-        if let Some(telling) = &mut self.telling {
-            telling.end(Ending::Refused(kind.clone()), moment);
-        }
-        Refused { kind, attempts: self.attempts }
     }
 }

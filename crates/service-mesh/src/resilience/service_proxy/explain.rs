@@ -129,13 +129,13 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    pub(super) fn new(service: Arc<str>, audience: Audience, moment: &mut Moment) -> Self {
+    pub(super) fn new(service: Arc<str>, audience: Audience, moment: &mut Moment<'_>) -> Self {
         let story = Story { service, attempts: Vec::new(), ending: Ending::Abandoned, took: Duration::ZERO };
         Self { story, audience, began: moment.now(), attempt_began: moment.now() }
     }
 
     /// An attempt begins; what is returned takes those that are passed over.
-    pub(super) fn begin_attempt(&mut self, moment: &mut Moment) -> &mut Vec<PassedOver> {
+    pub(super) fn begin_attempt(&mut self, moment: &mut Moment<'_>) -> &mut Vec<PassedOver> {
         self.attempt_began = moment.now();
         let began_after = moment.now().since(self.began);
         self.story.attempts.push(AttemptStory { began_after, ..AttemptStory::default() });
@@ -149,14 +149,14 @@ impl Telling {
         }
     }
 
-    pub(super) fn settled(&mut self, outcome: Outcome, moment: &mut Moment) {
+    pub(super) fn settled(&mut self, outcome: Outcome, moment: &mut Moment<'_>) {
         let took = moment.now().since(self.attempt_began);
         if let Some(attempt) = self.story.attempts.last_mut() {
             (attempt.outcome, attempt.took) = (Some(outcome), took);
         }
     }
 
-    pub(super) fn end(&mut self, ending: Ending, moment: &mut Moment) {
+    pub(super) fn end(&mut self, ending: Ending, moment: &mut Moment<'_>) {
         self.story.ending = ending;
         self.story.took = moment.now().since(self.began);
     }

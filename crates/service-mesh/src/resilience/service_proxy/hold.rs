@@ -1,17 +1,28 @@
 //! What an attempt holds, and how it is given back: once, whatever becomes of the attempt.
 
 use std::mem;
-
-use service_mesh_models::ServiceInstance;
 use std::sync::Arc;
 
+use service_mesh_models::ServiceInstance;
+
+use super::explain::Telling;
 use super::roster::{Choice, Roster};
 use crate::environment::Moment;
 use crate::resilience::circuit_breaker::Ticket;
 use crate::resilience::clock::Timestamp;
 use crate::resilience::load_balancer::{Endpoint, EndpointKey};
 use crate::resilience::outcome::Outcome;
+use crate::resilience::retry::Retries;
 use crate::resilience::sync::Loaded;
+
+/// What only a call needs that is retried or explained. Apart, so that a call which succeeds at once does not carry it.
+#[derive(Debug, Default)]
+pub(super) struct Baggage {
+    pub(super) retries: Retries,
+    /// The instances that the call has tried.
+    pub(super) tried: Vec<EndpointKey>,
+    pub(super) telling: Option<Telling>,
+}
 
 /// A connection of an endpoint, the leave of its circuit and that of the service's. Dropped, it gives all of them back.
 #[derive(Debug)]
@@ -19,12 +30,14 @@ pub(super) struct Hold {
     pub(super) roster: Loaded<Roster>,
     choice: Choice,
     service: Ticket,
-    /// When the attempt must have ended.
-    pub(super) limit: Option<Timestamp>,
-    /// The instances that the call has tried before this one.
-    tried: Vec<EndpointKey>,
+    /// When the attempt must have ended; [`NO_LIMIT`] if it need not.
+    pub(super) limit: Timestamp,
+    pub(super) baggage: Option<Box<Baggage>>,
     state: State,
 }
+
+/// Later than any clock.
+pub(super) const NO_LIMIT: Timestamp = Timestamp::from_nanos(u64::MAX);
 
 /// What it means if a hold is dropped now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +56,10 @@ impl Hold {
         roster: Loaded<Roster>,
         choice: Choice,
         service: Ticket,
-        limit: Option<Timestamp>,
-        tried: Vec<EndpointKey>,
+        limit: Timestamp,
+        baggage: Option<Box<Baggage>>,
     ) -> Self {
-        let hold = Self { roster, choice, service, limit, tried, state: State::Idle };
+        let hold = Self { roster, choice, service, limit, baggage, state: State::Idle };
         hold.endpoint().connect();
         hold
     }
@@ -75,59 +88,70 @@ impl Hold {
 
     /// What `outcome` comes to, now that it is there: nothing makes good for an attempt that outlasted its limit.
     #[inline]
-    pub(super) fn outcome(&self, outcome: Outcome, moment: &mut Moment) -> Outcome {
-        if self.limit.is_some_and(|limit| limit <= moment.now()) { Outcome::Failure } else { outcome }
+    pub(super) fn outcome(&self, outcome: Outcome, moment: &mut Moment<'_>) -> Outcome {
+        let too_late = self.limit != NO_LIMIT && self.limit <= moment.now();
+        if too_late { Outcome::Failure } else { outcome }
     }
 
     /// Gives everything back with a success.
     #[inline]
-    pub(super) fn succeed(mut self, moment: &mut Moment) {
+    pub(super) fn succeed(&mut self, now: Option<Timestamp>) {
         self.state = State::Released;
-        self.release(Outcome::Success, Outcome::Success, moment);
+        let mut moment = self.roster.moment_at(now);
+        self.release(Outcome::Success, Outcome::Success, &mut moment);
     }
 
-    /// Gives everything back with any outcome, and tells which instances the call has tried by now. `roster` says who
-    /// is there now.
-    pub(super) fn conclude(mut self, outcome: Outcome, roster: &Roster, moment: &mut Moment) -> Vec<EndpointKey> {
+    /// Gives everything back with any outcome, and puts the instance on the list of those that were tried. `roster`
+    /// says who is there now.
+    pub(super) fn conclude(mut self, outcome: Outcome, roster: &Roster, moment: &mut Moment<'_>) -> Box<Baggage> {
         self.state = State::Released;
-        let tried = self.try_this();
-        self.release(outcome, heard_by_service(outcome, roster, &tried, moment), moment);
-        tried
+        let baggage = self.pack();
+        self.release(outcome, heard_by_service(outcome, roster, &baggage.tried, moment), moment);
+        baggage
     }
 
-    fn release(&self, outcome: Outcome, heard_by_service: Outcome, moment: &mut Moment) {
+    fn release(&self, outcome: Outcome, heard_by_service: Outcome, moment: &mut Moment<'_>) {
         self.endpoint().disconnect();
-        if let (Some(circuit), Some(ticket)) = (self.roster.circuits.get(self.choice.index), self.choice.ticket) {
-            circuit.conclude(ticket, outcome, moment);
+        if let Some(circuit) = self.roster.circuits.get(self.choice.index) {
+            circuit.conclude(self.choice.ticket, outcome, moment);
         }
         self.roster.service.conclude(self.service, heard_by_service, moment);
     }
 
-    fn try_this(&mut self) -> Vec<EndpointKey> {
-        let mut tried = mem::take(&mut self.tried);
-        tried.push(self.endpoint().key());
-        tried
+    fn pack(&mut self) -> Box<Baggage> {
+        let mut baggage = mem::take(&mut self.baggage).unwrap_or_default();
+        baggage.tried.push(self.endpoint().key());
+        baggage
     }
 }
 
 /// The service's circuit hears of a failure only where failover could not hide it: where no instance that the call has
 /// not tried would admit the next attempt. Counting every attempt would let one hanging instance trip the service's
 /// circuit while the others are well.
-fn heard_by_service(outcome: Outcome, roster: &Roster, tried: &[EndpointKey], moment: &mut Moment) -> Outcome {
+fn heard_by_service(outcome: Outcome, roster: &Roster, tried: &[EndpointKey], moment: &mut Moment<'_>) -> Outcome {
     let hidden = outcome == Outcome::Failure && roster.would_fail_over(tried, moment);
     if hidden { Outcome::Neutral } else { outcome }
 }
 
 impl Drop for Hold {
+    #[inline]
     fn drop(&mut self) {
-        if self.state == State::Released {
-            return;
+        if self.state != State::Released {
+            self.give_up();
         }
+    }
+}
+
+impl Hold {
+    /// Nobody has told what came of the attempt.
+    #[cold]
+    fn give_up(&mut self) {
+        // The story, if one is told, ends with the baggage, after everything was given back.
+        let baggage = self.pack();
         let mut moment = self.roster.moment();
         let outcome = if self.state == State::Armed { Outcome::Failure } else { Outcome::Neutral };
         let outcome = self.outcome(outcome, &mut moment);
-        let tried = self.try_this();
-        let heard_by_service = heard_by_service(outcome, &self.roster, &tried, &mut moment);
+        let heard_by_service = heard_by_service(outcome, &self.roster, &baggage.tried, &mut moment);
         self.release(outcome, heard_by_service, &mut moment);
     }
 }

@@ -123,7 +123,7 @@ impl ServiceProxy {
     }
 
     #[cold]
-    fn telling<C>(&self, roster: &Roster, options: &CallOptions<C>) -> Option<Box<Telling>> {
+    fn telling<C>(&self, roster: &Roster, options: &CallOptions<C>) -> Option<Telling> {
         let settings = &roster.settings;
         let audience = if let Some(explanation) = &options.explain {
             Audience::Asker(explanation.clone())
@@ -132,7 +132,7 @@ impl ServiceProxy {
         } else {
             return None;
         };
-        Some(Box::new(Telling::new(Arc::clone(&self.0.name), audience, &mut roster.moment())))
+        Some(Telling::new(Arc::clone(&self.0.name), audience, &mut roster.moment()))
     }
 
     /// The service's name.

@@ -15,6 +15,7 @@ use crate::resilience::load_balancer::{EndpointKey, EndpointSet};
 use crate::resilience::retry::RetryPolicy;
 
 use super::explain::PassedOver;
+use super::hold::Baggage;
 
 /// What one attempt chooses from.
 #[derive(Debug)]
@@ -46,11 +47,11 @@ pub(super) enum InstanceCircuits {
     Off,
 }
 
-/// An endpoint that was picked, and the leave of its circuit.
+/// An endpoint that was picked, and the leave of its circuit if it has one.
 #[derive(Debug)]
 pub(super) struct Choice {
     pub(super) index: usize,
-    pub(super) ticket: Option<Ticket>,
+    pub(super) ticket: Ticket,
 }
 
 /// Why nobody was chosen.
@@ -63,39 +64,53 @@ pub(super) enum Nobody {
 }
 
 impl Roster {
-    pub(super) fn moment(&self) -> Moment {
-        Moment::new(&self.settings.environment)
+    #[inline]
+    pub(super) fn moment(&self) -> Moment<'_> {
+        self.moment_at(None)
+    }
+
+    /// A moment whose time may be known already.
+    #[inline]
+    pub(super) fn moment_at(&self, now: Option<Timestamp>) -> Moment<'_> {
+        Moment::at(&self.settings.environment, now)
     }
 
     /// Picks an endpoint whose circuit gives leave, preferring those that have not been tried.
     #[inline]
-    pub(super) fn choose(
-        &self,
-        tried: &[EndpointKey],
-        passed_over: Option<&mut Vec<PassedOver>>,
-        moment: &mut Moment,
-    ) -> Result<Choice, Nobody> {
-        // Whoever wants to know who was passed over takes the long way.
-        if tried.is_empty()
-            && passed_over.is_none()
-            && let Some(index) = self.set.pick()
-            && let Ok(ticket) = self.enter(index, moment)
-        {
-            return Ok(Choice { index, ticket });
-        }
-        self.choose_among(tried, passed_over, moment)
+    pub(super) fn choose(&self, baggage: Option<&mut Baggage>, moment: &mut Moment<'_>) -> Result<Choice, Nobody> {
+        let Some(baggage) = baggage else {
+            if let Some(index) = self.set.pick()
+                && let Ok(ticket) = self.enter(index, moment)
+            {
+                return Ok(Choice { index, ticket });
+            }
+            return self.choose_among(&[], None, moment).ok_or_else(|| self.nobody());
+        };
+        self.choose_again(baggage, moment)
     }
 
-    /// The same where the first pick will not do: some were tried, or some circuits refuse.
+    /// The same for a call that has tried some, or tells its story.
+    #[cold]
+    fn choose_again(&self, baggage: &mut Baggage, moment: &mut Moment<'_>) -> Result<Choice, Nobody> {
+        let Baggage { tried, telling, .. } = baggage;
+        let choice = self.choose_among(tried, telling.as_mut().map(|telling| telling.begin_attempt(moment)), moment);
+        if let (Some(telling), Some(choice)) = (telling, &choice) {
+            telling.chosen(self.set.endpoints()[choice.index].instance());
+        }
+        choice.ok_or_else(|| self.nobody())
+    }
+
+    /// The strategy's choice among those that have not been tried and whose circuits give leave, and else among those
+    /// that have been.
     #[cold]
     fn choose_among(
         &self,
         tried: &[EndpointKey],
         mut passed_over: Option<&mut Vec<PassedOver>>,
-        moment: &mut Moment,
-    ) -> Result<Choice, Nobody> {
+        moment: &mut Moment<'_>,
+    ) -> Option<Choice> {
         let mut choose = |again: bool| {
-            let mut ticket = None;
+            let mut ticket = Ticket::NONE;
             let index = self.set.pick_where(|index, endpoint| {
                 if tried.contains(&endpoint.key()) != again {
                     return false;
@@ -115,19 +130,21 @@ impl Roster {
             })?;
             Some(Choice { index, ticket })
         };
-        choose(false)
-            .or_else(|| if tried.is_empty() { None } else { choose(true) })
-            .ok_or_else(|| if self.set.endpoints().is_empty() { Nobody::Healthy } else { Nobody::Admitted })
+        choose(false).or_else(|| if tried.is_empty() { None } else { choose(true) })
+    }
+
+    fn nobody(&self) -> Nobody {
+        if self.set.endpoints().is_empty() { Nobody::Healthy } else { Nobody::Admitted }
     }
 
     /// The leave of the circuit of this endpoint, if it has one.
     #[inline]
-    fn enter(&self, index: usize, moment: &mut Moment) -> Result<Option<Ticket>, Refusal> {
-        self.circuits.get(index).map(|circuit| circuit.admit(moment)).transpose()
+    fn enter(&self, index: usize, moment: &mut Moment<'_>) -> Result<Ticket, Refusal> {
+        self.circuits.get(index).map_or(Ok(Ticket::NONE), |circuit| circuit.admit(moment))
     }
 
     /// Whether an instance that has not been tried would admit the next attempt.
-    pub(super) fn would_fail_over(&self, tried: &[EndpointKey], moment: &mut Moment) -> bool {
+    pub(super) fn would_fail_over(&self, tried: &[EndpointKey], moment: &mut Moment<'_>) -> bool {
         self.set.endpoints().iter().enumerate().any(|(index, endpoint)| {
             !tried.contains(&endpoint.key())
                 && self.circuits.get(index).is_none_or(|circuit| circuit.would_admit(moment))
@@ -136,7 +153,7 @@ impl Roster {
 
     /// The refusal that an attempt at a later time will meet for certain: of the service's circuit, or of all the
     /// instances'.
-    pub(super) fn refusal_at(&self, later: Timestamp, moment: &mut Moment) -> Option<CircuitOpenError> {
+    pub(super) fn refusal_at(&self, later: Timestamp, moment: &mut Moment<'_>) -> Option<CircuitOpenError> {
         let service = self.service.refusal_at(later, moment);
         let nobody = !self.circuits.is_empty()
             && self.circuits.iter().all(|circuit| circuit.refusal_at(later, moment).is_some());
@@ -145,7 +162,7 @@ impl Roster {
 
     /// What a caller is told who meets the refusal of the service's circuit or, without one, of all the instances'. He
     /// need not come back before both the service and some instance may admit him.
-    pub(super) fn refusal(&self, service: Option<Refusal>, moment: &mut Moment) -> CircuitOpenError {
+    pub(super) fn refusal(&self, service: Option<Refusal>, moment: &mut Moment<'_>) -> CircuitOpenError {
         let instances = self.shortest_refusal(moment);
         let told = match (service, instances) {
             (Some(service), instances) => {
@@ -167,7 +184,7 @@ impl Roster {
 
     /// The instance that may be asked first: the shortest wait that is known, and else whatever is said. None if some
     /// instance refuses nobody.
-    fn shortest_refusal(&self, moment: &mut Moment) -> Option<Refusal> {
+    fn shortest_refusal(&self, moment: &mut Moment<'_>) -> Option<Refusal> {
         let mut shortest: Option<Refusal> = None;
         for circuit in &self.circuits {
             let refusal = circuit.present_refusal(moment)?;

@@ -10,7 +10,7 @@ use service_mesh_models::{CircuitBreakerConfig, TripReason};
 
 use super::trip::{Rule, Sample, Tally};
 use crate::resilience::clock::Timestamp;
-use crate::resilience::sync::{AtomicU64, Mutex, Ordering};
+use crate::resilience::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use count::CountRing;
 use time::TimeShards;
 
@@ -18,6 +18,10 @@ use time::TimeShards;
 #[derive(Debug)]
 pub(super) struct Windows {
     count: Mutex<Option<CountRing>>,
+    /// Whether there is a count window, so that its lock is worth taking.
+    ///
+    /// Ordering: Relaxed; the ring itself is read under the lock.
+    counts: AtomicBool,
     /// The generation in which the count window is full of quick successes, or `NEVER`: one more changes nothing.
     ///
     /// Ordering: Relaxed. It is written under the lock of `count`. Whoever reads it before another's failure has
@@ -37,13 +41,18 @@ impl Windows {
 
     /// Windows that hold nothing and judge nothing yet.
     pub(super) fn new() -> Self {
-        Self { count: Mutex::new(None), settled: AtomicU64::new(NEVER), time: TimeShards::new() }
+        Self {
+            count: Mutex::new(None),
+            counts: AtomicBool::new(false),
+            settled: AtomicU64::new(NEVER),
+            time: TimeShards::new(),
+        }
     }
 
     /// Whether one more quick success would change nothing.
     #[inline]
     pub(super) fn is_settled(&self, generation: u64) -> bool {
-        self.settled.load(Ordering::Relaxed) == generation
+        self.settled.load(Ordering::Relaxed) == generation && !self.time.is_on()
     }
 
     /// Takes an outcome of `generation`, and tells which rule it reached, if any.
@@ -53,13 +62,21 @@ impl Windows {
         sample: Sample,
         now: impl FnOnce() -> Timestamp,
     ) -> Option<TripReason> {
-        let by_count = self.count.lock().as_mut().and_then(|ring| {
-            let reason = ring.record(generation, sample);
-            self.settled.store(if ring.is_settled() { generation } else { NEVER }, Ordering::Relaxed);
-            reason
-        });
+        let counts = self.counts.load(Ordering::Relaxed);
+        let by_count = if counts { self.record_count(generation, sample) } else { None };
         let by_time = if self.time.is_on() { self.time.record(generation, sample, now()) } else { None };
         by_count.or(by_time)
+    }
+
+    fn record_count(&self, generation: u64, sample: Sample) -> Option<TripReason> {
+        let mut ring = self.count.lock();
+        let ring = ring.as_mut()?;
+        let reason = ring.record(generation, sample);
+        let settled = if ring.is_settled() { generation } else { NEVER };
+        if self.settled.load(Ordering::Relaxed) != settled {
+            self.settled.store(settled, Ordering::Relaxed);
+        }
+        reason
     }
 
     /// Takes a new configuration: a count window keeps its newest outcomes, a reshaped time window starts afresh.
@@ -71,6 +88,7 @@ impl Windows {
         });
         let settled = ring.as_ref().filter(|ring| ring.is_settled()).map_or(NEVER, CountRing::generation);
         self.settled.store(settled, Ordering::Relaxed);
+        self.counts.store(ring.is_some(), Ordering::Relaxed);
         drop(ring);
         self.time.reconfigure(config.time_window().as_ref());
     }
