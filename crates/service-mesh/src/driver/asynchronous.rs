@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::running::{Awaiting, refused};
+use super::running::{Running, refused};
 use super::sleep::NoTimer;
 use crate::resilience::call_error::{CallError, CallErrorKind};
 use crate::resilience::circuit_breaker::CircuitBreaker;
@@ -55,10 +55,10 @@ impl CircuitBreaker {
             Ok(ticket) => ticket,
             Err(refusal) => return Err(refused(self, refusal)),
         };
-        let mut awaiting = Awaiting::new(self, ticket);
-        let mut future = pin!(awaiting.run(f));
-        let result = poll_fn(|context| awaiting.run(|| future.as_mut().poll(context))).await;
-        awaiting.settle(classify.classify(&result).outcome());
+        let mut running = Running::new(self, ticket);
+        let mut future = pin!(running.run(f));
+        let result = poll_fn(|context| running.run(|| future.as_mut().poll(context))).await;
+        running.settle(classify.classify(&result).outcome());
         result.map_err(|error| CallError::failed(error, 1))
     }
 }

@@ -1,7 +1,7 @@
 //! Calls that block the thread: each driver runs a closure, waits with the [`Sleep`](crate::Sleep) of its environment,
 //! and takes every decision from the part that it drives.
 
-use super::running::{refused, run};
+use super::running::{Running, refused};
 use crate::resilience::call_error::CallError;
 use crate::resilience::circuit_breaker::CircuitBreaker;
 use crate::resilience::outcome::{Answer, Classify, EveryError};
@@ -34,8 +34,9 @@ impl CircuitBreaker {
             Ok(ticket) => ticket,
             Err(refusal) => return Err(refused(self, refusal)),
         };
-        let result = run(self, ticket, f);
-        self.conclude(ticket, classify.classify(&result).outcome(), &mut self.moment());
+        let mut running = Running::new(self, ticket);
+        let result = running.run(f);
+        running.settle(classify.classify(&result).outcome());
         result.map_err(|error| CallError::failed(error, 1))
     }
 }

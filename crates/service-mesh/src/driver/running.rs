@@ -1,4 +1,4 @@
-//! A call through a breaker while the user's function is on the stack.
+//! A call through a breaker: what becomes of its ticket, whatever becomes of the function.
 
 use std::mem;
 
@@ -13,62 +13,43 @@ pub(super) fn refused<E>(breaker: &CircuitBreaker, refusal: Refusal) -> CallErro
     CallError::stopped(CallErrorKind::CircuitOpen(refusal), None, 0)
 }
 
-/// Runs the user's code under a ticket: if it panics, that is a failure, and goes on unwinding. Only that code's panic
-/// counts, so that the guard lives for just as long as the code is on the stack.
-#[inline]
-pub(super) fn run<R>(breaker: &CircuitBreaker, ticket: Ticket, code: impl FnOnce() -> R) -> R {
-    let unwinding = Unwinding { breaker, ticket };
-    let result = code();
-    mem::forget(unwinding);
-    result
-}
-
-/// Dropped by a panic only.
-struct Unwinding<'a> {
+/// A ticket, from admission to its verdict.
+///
+/// Dropped before, it tells a failure if the function has just panicked. Otherwise its future was cancelled, or the
+/// classifier panicked, which says nothing of the function: then it is neutral, and a probe gives its place back.
+pub(super) struct Running<'a> {
     breaker: &'a CircuitBreaker,
     ticket: Ticket,
+    outcome: Outcome,
 }
 
-impl Drop for Unwinding<'_> {
-    #[cold]
-    fn drop(&mut self) {
-        self.breaker.conclude(self.ticket, Outcome::Failure, &mut self.breaker.moment());
-    }
-}
-
-/// A ticket across the awaits of a future: dropped without a verdict, the future was cancelled, and the ticket is given
-/// back.
-pub(super) struct Awaiting<'a> {
-    breaker: &'a CircuitBreaker,
-    ticket: Option<Ticket>,
-}
-
-impl<'a> Awaiting<'a> {
+impl<'a> Running<'a> {
+    #[inline]
     pub(super) fn new(breaker: &'a CircuitBreaker, ticket: Ticket) -> Self {
-        Self { breaker, ticket: Some(ticket) }
+        Self { breaker, ticket, outcome: Outcome::Neutral }
     }
 
-    /// Runs the user's code. After a panic in it there is nothing left to give back.
-    pub(super) fn run<R>(&mut self, code: impl FnOnce() -> R) -> R {
-        let ticket = self.ticket.take().expect("it is taken by a panic or a verdict, and nobody comes after those");
-        let result = run(self.breaker, ticket, code);
-        self.ticket = Some(ticket);
+    /// Runs the function, or polls its future.
+    #[inline]
+    pub(super) fn run<R>(&mut self, function: impl FnOnce() -> R) -> R {
+        self.outcome = Outcome::Failure;
+        let result = function();
+        self.outcome = Outcome::Neutral;
         result
     }
 
-    pub(super) fn settle(mut self, outcome: Outcome) {
-        self.conclude(outcome);
-    }
-
-    fn conclude(&mut self, outcome: Outcome) {
-        if let Some(ticket) = self.ticket.take() {
-            self.breaker.conclude(ticket, outcome, &mut self.breaker.moment());
-        }
+    /// The verdict.
+    #[inline]
+    pub(super) fn settle(self, outcome: Outcome) {
+        let (breaker, ticket) = (self.breaker, self.ticket);
+        mem::forget(self);
+        breaker.conclude(ticket, outcome, &mut breaker.moment());
     }
 }
 
-impl Drop for Awaiting<'_> {
+impl Drop for Running<'_> {
+    #[cold]
     fn drop(&mut self) {
-        self.conclude(Outcome::Neutral);
+        self.breaker.conclude(self.ticket, self.outcome, &mut self.breaker.moment());
     }
 }

@@ -296,13 +296,13 @@ impl CircuitBreaker {
 
     /// Shares the listeners of a service, from now on, beside those that it has of its own.
     pub(crate) fn attach(&self, announcer: &Arc<Announcer>) {
-        self.locked(|control| {
-            match &control.announcer {
-                Some(own) if !Arc::ptr_eq(own, announcer) => own.forward(Arc::clone(announcer)),
-                _ => control.announcer = Some(Arc::clone(announcer)),
-            }
-            self.publish_rules_locked(control);
-        });
+        // Nothing is delivered here: whoever attaches may hold a lock of the service.
+        let mut control = self.0.control.lock();
+        match &control.announcer {
+            Some(own) if !Arc::ptr_eq(own, announcer) => own.forward(Arc::clone(announcer)),
+            _ => control.announcer = Some(Arc::clone(announcer)),
+        }
+        self.publish_rules_locked(&control);
     }
 
     /// The circuit's name.

@@ -210,6 +210,34 @@ fn hung_probes_are_written_off_with_growing_patience() {
 }
 
 #[test]
+fn a_full_count_window_hides_no_success_from_a_time_window() {
+    let count = service_mesh_models::CountWindow::builder().size(3).failure_ratio(1.0).build().unwrap();
+    let time = service_mesh_models::TimeWindow::builder().minimum_calls(5).failure_ratio(0.4).build().unwrap();
+    let both = config(9, 1, 1, 10).to_builder().count_window(count).time_window(time).build().unwrap();
+    let (breaker, ..) = breaker(both);
+    (0..4).for_each(|_| breaker.try_acquire().unwrap().success());
+    (0..2).for_each(|_| fail(&breaker));
+    assert_eq!(breaker.state(), CircuitState::Closed, "two of six do not reach 0.4");
+    fail(&breaker);
+    assert_eq!(breaker.state(), CircuitState::Open);
+}
+
+#[test]
+fn a_classifier_that_panics_gives_the_place_back() {
+    let (breaker, clock, _) = breaker(config(1, 1, 1, 10));
+    fail(&breaker);
+    clock.advance(Duration::from_secs(10));
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let confused = |_: &Result<(), ()>| -> crate::Answer { panic!("in the classifier") };
+    let calling = std::panic::AssertUnwindSafe(|| breaker.execute_with(&confused, || Ok(())));
+    let unwound = std::panic::catch_unwind(calling);
+    std::panic::set_hook(hook);
+    assert!(unwound.is_err());
+    assert_eq!((breaker.state(), breaker.half_open_calls()), (CircuitState::HalfOpen, 0));
+}
+
+#[test]
 fn a_growing_open_time_that_started_from_zero_stays_zero() {
     let config = config(1, 1, 1, 0).to_builder().timeout_multiplier(f64::MAX).build().unwrap();
     let (breaker, ..) = breaker(config);

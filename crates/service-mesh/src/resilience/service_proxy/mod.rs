@@ -182,9 +182,9 @@ impl ServiceProxy {
     pub fn update_circuit_breaker(&self, config: impl Into<Arc<CircuitBreakerConfig>>) {
         let config = config.into();
         self.circuit_breaker().update_config(Arc::clone(&config));
-        let control = self.0.control.lock();
-        if matches!(control.settings.instance_circuits, InstanceCircuits::Inherited) {
-            control.circuits.values().for_each(|circuit| circuit.update_config(Arc::clone(&config)));
+        let inherited = matches!(self.0.control.lock().settings.instance_circuits, InstanceCircuits::Inherited);
+        if inherited {
+            self.update_instance_circuits(&config);
         }
     }
 
@@ -192,7 +192,15 @@ impl ServiceProxy {
     pub fn update_instance_circuit_breaker(&self, config: impl Into<Arc<CircuitBreakerConfig>>) {
         let config = config.into();
         self.change(|settings| settings.instance_circuits = InstanceCircuits::Given(Arc::clone(&config)));
-        self.0.control.lock().circuits.values().for_each(|circuit| circuit.update_config(Arc::clone(&config)));
+        self.update_instance_circuits(&config);
+    }
+
+    fn update_instance_circuits(&self, config: &Arc<CircuitBreakerConfig>) {
+        // Not under the lock: a circuit that is updated delivers its events, and listeners may call the proxy back.
+        let circuits: Vec<_> = self.0.control.lock().circuits.values().cloned().collect();
+        for circuit in circuits {
+            circuit.update_config(Arc::clone(config));
+        }
     }
 
     /// Adds a listener for everything that happens here, to the service's circuit and to those of the instances.
