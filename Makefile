@@ -35,6 +35,9 @@ unit: ## unit, property, stress and user-facing tests
 doctest: ## every documented example runs
 	$(CARGO) test --workspace --all-features --doc
 
+prose: ## what the pages name exists; their examples run as doctests
+	$(CARGO) test -p service-mesh --all-features --test prose
+
 conformance: ## the scenarios of conformance/, by the pure core, the sync and the async driver
 	$(CARGO) test -p service-mesh --all-features --test conformance
 
@@ -51,4 +54,4 @@ docs: ## build the documentation, warnings are errors
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help test quickstart format format-check lint features unit doctest conformance loom loom-full docs clean
+.PHONY: help test quickstart format format-check lint features unit doctest prose conformance loom loom-full docs clean

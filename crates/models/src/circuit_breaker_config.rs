@@ -48,10 +48,11 @@ config! {
         /// default 0. It only lengthens: a `retry_after` that was told is never too early.
         timeout_jitter_ratio: f64 = 0.0
         ;
-        /// The longest open time, jitter included. Not below `timeout`; default: no limit.
+        /// The longest open time, jitter included, in seconds in the policy file. Not below `timeout`; default: no limit.
         timeout_max in "timeout_max_seconds": Duration,
-        /// How old the newest probe must be before hung probes are written off, when all places are taken. Default:
-        /// the longer of `timeout` and 30 s. It doubles with every write-off until the circuit is Closed.
+        /// How old the newest probe must be before hung probes are written off, when all places are taken; in seconds in
+        /// the policy file. Default: the longer of `timeout` and 30 s. It doubles with every write-off until the circuit
+        /// is Closed.
         probe_timeout in "probe_timeout_seconds": Duration,
         /// A rule over the last N outcomes. Default: none.
         count_window: CountWindow,

@@ -2,7 +2,8 @@
 //!
 //! Configurations are made by a builder whose `build()` is the only place that can fail; the error names the field,
 //! its value and what is allowed. A configuration that exists is therefore valid. With the feature `serde` each type
-//! reads and writes the words of the policy file, and unknown keys are refused.
+//! reads and writes the words of the policy file, and unknown keys are refused. The reason for each default stands in
+//! `docs/book/defaults.md` of the repository.
 //!
 //! # Words
 //! The same in Rust, Python, the policy file, metrics and pages.

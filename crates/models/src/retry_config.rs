@@ -21,15 +21,16 @@ config! {
     RetryConfig, RetryConfigBuilder {
         /// Attempts after the first. Default 3, which makes at most four attempts; 0 is one attempt.
         max_retries: u32 = 3,
-        /// The wait before the first retry, in seconds in the policy file. Default 0.1 s.
+        /// The wait before the first retry, in seconds in the policy file. Default 0.1 s; 0 never waits.
         initial_delay in "initial_delay_seconds": Duration = Duration::from_millis(100),
-        /// The longest wait, jitter included. Default 10 s.
+        /// The longest wait, jitter included, in seconds in the policy file. Default 10 s. A `Retry-After` may be longer.
         max_delay in "max_delay_seconds": Duration = Duration::from_secs(10),
         /// What each further retry multiplies the wait by. At least 1, default 2.
         exponential_base: f64 = 2.0,
         /// The chance in the wait. Default [`Jitter::Proportional`], which the seed calls `true`.
         jitter: Jitter = Jitter::Proportional,
-        /// The longest `Retry-After` that is waited for; beyond it the call gives up at once. Default 60 s.
+        /// The longest `Retry-After` that is waited for, in seconds in the policy file; beyond it the call gives up at once.
+        /// Default 60 s.
         retry_after_max in "retry_after_max_seconds": Duration = Duration::from_secs(60)
         ;
     }

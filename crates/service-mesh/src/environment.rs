@@ -11,7 +11,10 @@ use std::time::Duration;
 /// Time, chance, and ways to wait. Everything that is built in one environment shares them; cloning it is cheap.
 ///
 /// The default is the system's: its monotonic clock, a random generator for each thread, `thread::sleep`, and tokio's
-/// timer where the feature `tokio` is on.
+/// timer where the feature `tokio` is on. It costs no allocation and no virtual call; one of which anything was given
+/// costs a virtual call for each look at its clock. What is not given stays the system's.
+///
+/// Parts that work together need the same environment: times of two clocks do not compare.
 ///
 /// ```
 /// use std::time::Duration;

@@ -96,6 +96,8 @@ pub mod testing;
 
 mod driver;
 mod environment;
+#[cfg(all(doctest, feature = "tokio"))]
+mod pages;
 mod resilience;
 
 #[cfg(feature = "tokio")]

@@ -143,9 +143,10 @@ pub enum CallErrorKind {
     CircuitOpen(CircuitOpenError),
     /// There was nobody to go to.
     NoHealthyInstance(NoHealthyInstanceError),
-    /// The time for the whole call was up, or too short for the next wait.
+    /// The time for the whole call was up before an attempt could begin or, in the async driver, while one ran. Where it
+    /// is merely too short for the next wait, the kind is that of the attempt just made.
     DeadlineExceeded,
-    /// The last attempt took longer than one attempt may.
+    /// The last attempt took longer than one attempt may, and was dropped: in the async driver only.
     AttemptTimedOut,
     /// An async call had to wait and had no timer.
     NoTimer(NoTimer),

@@ -83,7 +83,8 @@ impl fmt::Display for Event {
 /// Hears events. A closure `Fn(&Event)` is one.
 ///
 /// It runs on the thread that caused the event, or on one that is delivering earlier events, with no lock held: it may
-/// call the breaker back. A panic in it is caught and dropped. Events of one service arrive in order, one at a time.
+/// call the breaker back. A panic in it is caught and dropped. Events of one service arrive in order, one at a time. A
+/// caller waits for it: what takes long belongs on a channel.
 pub trait Listener: Send + Sync {
     /// Something happened.
     fn on_event(&self, event: &Event);

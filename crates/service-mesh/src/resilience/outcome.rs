@@ -108,7 +108,7 @@ impl Answer {
 /// assert_eq!(breaker.failure_count(), 0);
 /// ```
 pub trait Classify<T, E> {
-    /// What `result` means.
+    /// What `result` means. A panic here goes on unwinding, and the call counts as nothing.
     fn classify(&self, result: &Result<T, E>) -> Answer;
 }
 

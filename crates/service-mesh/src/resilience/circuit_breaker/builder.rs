@@ -9,6 +9,16 @@ use crate::environment::Environment;
 use crate::resilience::event::{Announcer, Listener};
 
 /// Builds a [`CircuitBreaker`]; nothing in it can fail, since a configuration that exists is valid.
+///
+/// ```
+/// use service_mesh::{CircuitBreaker, CircuitBreakerConfig, Event};
+/// let breaker = CircuitBreaker::builder("payments")
+///     .config(CircuitBreakerConfig::builder().failure_threshold(3).build()?)
+///     .listener(|event: &Event| println!("{event}"))
+///     .build();
+/// assert_eq!(breaker.config().failure_threshold(), 3);
+/// # Ok::<(), service_mesh::ConfigError>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct CircuitBreakerBuilder {
@@ -36,7 +46,7 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// Adds a listener.
+    /// Adds a listener; there may be several. Default: none.
     pub fn listener(mut self, listener: impl Listener + 'static) -> Self {
         self.announcer.get_or_insert_default().subscribe(Arc::new(listener));
         self

@@ -18,19 +18,13 @@
 //! - Every change of state starts a new generation (gobreaker's idea), and an answer to an older one is not counted.
 //! - Time is monotonic and asked for only where it matters: never on a success in Closed under the consecutive rule.
 //!
-//! # Cost
-//! In Closed a permit is one load and a success a second one of the same cache line, which nobody writes as long as
-//! nothing fails. A failure is one compare-and-swap and a clock read. A refusal is two loads and a clock read. Only
-//! transitions, half-open verdicts and listeners take a lock. Nothing is allocated before the first trip.
+//! What it costs stands at [`CircuitBreaker`], where users read it.
 //!
 //! # Invariants
 //! - At most `half_open_max_calls` probes of one generation are in flight.
 //! - One generation of Closed trips at most once, however many failures race.
 //! - Whatever is decided under the lock is published by one store or compare-and-swap of the packed word (`state.rs`);
 //!   failures and successes in Closed change its count without the lock.
-//!
-//! # When not to use it
-//! Not to limit load (that is a concurrency limit), and not around what cannot fail independently of the caller.
 
 mod admission;
 mod builder;
@@ -68,7 +62,7 @@ use state::{Phase, Word};
 use table::Input;
 use window::Windows;
 
-/// Protects calls to one thing that may fail. Clones are handles of the same circuit; see the module's words on cost.
+/// Protects calls to one thing that may fail. Clones are handles of the same circuit.
 ///
 /// ```
 /// use service_mesh::{CallErrorKind, CircuitBreaker};
@@ -82,6 +76,23 @@ use window::Windows;
 /// assert_eq!(refused.to_string(), "circuit payments is open");
 /// assert!(matches!(refused.kind(), CallErrorKind::CircuitOpen(_)));
 /// ```
+///
+/// # What is promised
+/// - At most `half_open_max_calls` probes are in flight, and a probe that is cancelled, panics or is forgotten gives its
+///   place back. Those that hang are written off when somebody asks; there is no background task.
+/// - A period in Closed ends in at most one trip, however many failures race.
+/// - A verdict that comes after the state has changed is not counted ([`late_outcomes`](Self::late_outcomes)).
+/// - Listeners run with no lock held.
+///
+/// # Cost
+/// In Closed a permit is one load and a success a second one of the same cache line, which nobody writes as long as
+/// nothing fails. A failure is one compare-and-swap and a clock read. A refusal is two loads and a clock read. A count
+/// window adds a lock to each call that it has to remember, a time window a clock read and a lock that threads seldom
+/// share. Otherwise only transitions, half-open verdicts and listeners take a lock. Nothing is allocated before the
+/// first trip, but for windows.
+///
+/// # When not to use it
+/// Not to limit load (that is a concurrency limit), and not around what cannot fail independently of the caller.
 #[derive(Clone)]
 pub struct CircuitBreaker(Arc<Inner>);
 
@@ -189,7 +200,7 @@ impl CircuitBreaker {
         }))
     }
 
-    /// Leave to make one call, or why not. Never waits.
+    /// Leave to make one call, or why not. Never waits for others' calls; in Closed it is one load.
     ///
     /// # Errors
     /// The circuit is open, forced open, or half-open with all its probes in flight. [`refused`](Self::refused) turns
@@ -286,7 +297,7 @@ impl CircuitBreaker {
         });
     }
 
-    /// Adds a listener; it hears what happens from now on.
+    /// Adds a listener; it hears what happens from now on. From the first one on, each refusal takes a lock.
     pub fn subscribe(&self, listener: impl Listener + 'static) {
         self.locked(|control| {
             control.announcer.get_or_insert_default().subscribe(Arc::new(listener));

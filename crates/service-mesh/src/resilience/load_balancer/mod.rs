@@ -79,6 +79,9 @@ pub(crate) use snapshot::EndpointSet;
 /// Weights are exact up to a sum of 65,536, after division by their greatest common divisor; above that, shares are
 /// rounded to 1 in 65,536, which is also the least.
 ///
+/// A pick takes no lock and allocates nothing. A change (of instances, health, weights or strategy) takes a lock, copies
+/// one pointer an instance and works out the strategy's data.
+///
 /// # What is promised
 /// - A pick that begins after a change has returned sees it: nobody picks an instance that was taken out, marked or
 ///   drained before. A pick that runs meanwhile may still see the old set, but never a mixture.

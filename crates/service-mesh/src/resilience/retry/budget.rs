@@ -106,7 +106,7 @@ impl RetryBudget {
         self.with_ledger(Ledger::withdraw)
     }
 
-    /// How many retries could be taken out now.
+    /// How many retries could be taken out now. Costs what [`withdraw`](Self::withdraw) costs.
     pub fn balance(&self) -> u64 {
         self.with_ledger(|ledger| ledger.balance())
     }

@@ -44,6 +44,10 @@ pub use budget::RetryBudget;
 /// assert_eq!(error.into_last().as_deref(), Some("failure 4"));
 /// assert_eq!(clock.sleeps().len(), 3);
 /// ```
+///
+/// # When not to use it
+/// Not for calls that may not run twice; not at more than one layer of a stack, where three layers with three retries
+/// each make 64 attempts; and not against overload, to which it adds, without a [budget](RetryBudget).
 #[derive(Clone, Debug, Default)]
 pub struct RetryPolicy {
     config: RetryConfig,

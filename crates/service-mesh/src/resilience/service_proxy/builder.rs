@@ -120,7 +120,8 @@ impl ServiceProxyBuilder {
         self
     }
 
-    /// Instances have no circuits of their own.
+    /// Instances have no circuits of their own: none is left out for its failures, and the service's circuit hears of a
+    /// failure only when the call has tried every instance.
     pub fn without_instance_circuit_breakers(mut self) -> Self {
         self.instance_circuits = InstanceCircuits::Off;
         self
@@ -169,7 +170,8 @@ impl ServiceProxyBuilder {
         self
     }
 
-    /// Adds a listener for everything that happens here, in the service's circuit and in those of the instances.
+    /// Adds a listener for everything that happens here, in the service's circuit and in those of the instances. Default:
+    /// none.
     pub fn listener(mut self, listener: impl Listener + 'static) -> Self {
         self.announcer.get_or_insert_default().subscribe(Arc::new(listener));
         self

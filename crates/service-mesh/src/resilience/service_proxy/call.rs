@@ -112,7 +112,8 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
         &self.roster.settings.environment
     }
 
-    /// Chooses an instance for the next attempt and takes leave of the circuits. Never waits.
+    /// Chooses an instance for the next attempt and takes leave of the circuits. Never waits. The first attempt that is
+    /// admitted counts the call for the retry budget.
     ///
     /// # Errors
     /// The deadline has passed, no instance is healthy, or the circuit of the service or those of all its instances
@@ -220,7 +221,8 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     /// Takes what came of the attempt, and says what to do next.
     ///
     /// The instance's circuit judges every attempt. The service's circuit hears of a failure only where failover could
-    /// not hide it: if an instance that this call has not tried would admit the next attempt, it hears nothing.
+    /// not hide it: if an instance that this call has not tried would admit the next attempt, it hears nothing. An attempt
+    /// that outlasted its time limit is a failure of the instance, whatever the answer.
     #[inline]
     pub fn settle(mut self, answer: Answer) -> Verdict<P> {
         let mut moment = self.hold.roster.moment();

@@ -59,6 +59,26 @@ use roster::{InstanceCircuits, Roster, Settings};
 /// });
 /// assert_eq!(answer.unwrap(), "10.0.0.2:80");
 /// ```
+///
+/// # One call
+/// deadline → retry with budget → the service's circuit → pick, not yet tried first → the instance's circuit → attempt
+/// timeout → the attempt.
+///
+/// - An instance whose circuit refuses is passed over: that costs no attempt and no wait.
+/// - The instance's circuit judges every attempt. The service's hears of a failure only where no instance that the call
+///   has not tried would admit the next attempt, so that one bad instance does not trip the service.
+/// - When the next attempt is bound to be refused, the call ends at once; nobody sleeps on an open circuit.
+/// - Whatever becomes of an attempt (answered, panicked, timed out, cancelled), everything is given back.
+///
+/// # Cost
+/// A call that succeeds at its first attempt, with both circuits Closed and without windows, takes no lock and allocates
+/// nothing. It reads the clock only where there is a time limit. A failure looks at the circuits of the instances that
+/// were not tried; a retry takes the budget's lock. A change of the instances or of the settings is worked out by the
+/// next call that meets it.
+///
+/// # When not to use it
+/// Not for one address, where a [`CircuitBreaker`] and a [`RetryPolicy`] do, and not behind something that retries
+/// already.
 #[derive(Clone)]
 pub struct ServiceProxy(Arc<Inner>);
 
@@ -103,7 +123,8 @@ impl ServiceProxy {
         Self(Arc::new(Inner { name, load_balancer, cap, roster: Snapshot::new(roster), control: Mutex::new(control) }))
     }
 
-    /// Begins a call; the drivers do the rest. Reads no clock unless there is a deadline.
+    /// Begins a call, and with it the time that it may take; [`call`](Self::call) and [`call_async`](Self::call_async) do
+    /// the rest. Reads no clock unless there is a deadline or a story.
     #[inline]
     pub fn begin<C>(&self, options: &CallOptions<C>) -> Call<&Self> {
         self.begin_by(self, options)
@@ -167,12 +188,13 @@ impl ServiceProxy {
         self.0.control.lock().settings.retry.clone()
     }
 
-    /// Takes new time limits and caps; calls that have begun keep the old ones until their next attempt.
+    /// Takes new time limits and caps. A call that has begun keeps its deadline, and the rest until its next attempt.
     pub fn update_config(&self, config: ServiceProxyConfig) {
         self.change(|settings| settings.config = config);
     }
 
-    /// Takes a new way to retry.
+    /// Takes a new way to retry, with the budget that the policy has, if any; calls that have begun take it up when their
+    /// attempt ends.
     pub fn update_retry_policy(&self, retry: RetryPolicy) {
         self.change(|settings| settings.retry = retry);
     }
@@ -203,7 +225,8 @@ impl ServiceProxy {
         }
     }
 
-    /// Adds a listener for everything that happens here, to the service's circuit and to those of the instances.
+    /// Adds a listener for everything that happens here, to the service's circuit and to those of the instances, from now
+    /// on.
     pub fn subscribe(&self, listener: impl Listener + 'static) {
         let mut control = self.0.control.lock();
         let announcer = Arc::clone(control.announcer.get_or_insert_default());

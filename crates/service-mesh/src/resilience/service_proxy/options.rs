@@ -38,13 +38,14 @@ impl<C> CallOptions<C> {
         CallOptions { classify, timeout: self.timeout, explain: self.explain }
     }
 
-    /// How long the call may take, retries and waits included, in place of the proxy's `call_timeout`.
+    /// How long the call may take, retries and waits included, in place of the proxy's `call_timeout`. Counted from its
+    /// begin; 0 tries nothing.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Asks for the story of the call.
+    /// Asks for the story of the call, which costs a few allocations an attempt. Default: nobody asks.
     pub fn explain(mut self, explanation: &Explanation) -> Self {
         self.explain = Some(explanation.clone());
         self

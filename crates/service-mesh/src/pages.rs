@@ -1,0 +1,23 @@
+//! The pages of the repository, so that their examples are compiled and run with ours. Nothing of this is built
+//! otherwise.
+
+#[doc = include_str!("../../../README.md")]
+mod readme {}
+
+#[doc = include_str!("../../../docs/book/circuit-breaker.md")]
+mod circuit_breaker {}
+
+#[doc = include_str!("../../../docs/book/defaults.md")]
+mod defaults {}
+
+#[doc = include_str!("../../../docs/book/load-balancer.md")]
+mod load_balancer {}
+
+#[doc = include_str!("../../../docs/book/retry.md")]
+mod retry {}
+
+#[doc = include_str!("../../../docs/book/service-proxy.md")]
+mod service_proxy {}
+
+#[doc = include_str!("../../../docs/book/testing.md")]
+mod testing {}
