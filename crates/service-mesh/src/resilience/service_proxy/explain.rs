@@ -72,19 +72,21 @@ impl PassedOver {
 
 impl fmt::Display for Story {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "call of {} took {:?}: ", self.service, self.took)?;
+        write!(f, "call of {} took {:.1?}: ", self.service, self.took)?;
         match &self.ending {
             Ending::Returned(outcome) => f.write_str(outcome.as_str())?,
             Ending::Refused(kind) => kind.fmt(f)?,
             Ending::Abandoned => f.write_str("abandoned")?,
         }
         for (number, attempt) in (1..).zip(&self.attempts) {
-            write!(f, "\n  attempt {number} after {:?}: ", attempt.began_after)?;
+            write!(f, "\n  attempt {number} after {:.1?}: ", attempt.began_after)?;
             for PassedOver { instance, reason, .. } in &attempt.passed_over {
                 write!(f, "passed over {instance} ({reason}), ")?;
             }
             match (&attempt.instance, attempt.outcome) {
-                (Some(instance), Some(outcome)) => write!(f, "{instance}, {} in {:?}", outcome.as_str(), attempt.took)?,
+                (Some(instance), Some(outcome)) => {
+                    write!(f, "{instance}, {} in {:.1?}", outcome.as_str(), attempt.took)?
+                }
                 (Some(instance), None) => write!(f, "{instance}, abandoned")?,
                 (None, _) => f.write_str("nobody left to ask")?,
             }
@@ -172,5 +174,42 @@ impl Drop for Telling {
                 announcer.deliver();
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_is_told_in_a_line_for_the_call_and_one_for_each_attempt() {
+        let micros = Duration::from_micros;
+        let refusal = PassedOver { instance: "a".into(), reason: RefusalReason::Open, retry_after: Some(micros(9)) };
+        let failed = AttemptStory {
+            instance: Some("b".into()),
+            passed_over: vec![refusal],
+            outcome: Some(Outcome::Failure),
+            began_after: Duration::ZERO,
+            took: micros(150_349),
+        };
+        let answered = AttemptStory {
+            instance: Some("c".into()),
+            outcome: Some(Outcome::Success),
+            began_after: micros(170_351),
+            took: micros(208),
+            ..AttemptStory::default()
+        };
+        let story = Story {
+            service: "shop".into(),
+            attempts: vec![failed, answered],
+            ending: Ending::Returned(Outcome::Success),
+            took: micros(170_559),
+        };
+        assert_eq!(
+            story.to_string(),
+            "call of shop took 170.6ms: success\n  \
+             attempt 1 after 0.0ns: passed over a (open), b, failure in 150.3ms\n  \
+             attempt 2 after 170.4ms: c, success in 208.0µs"
+        );
     }
 }
