@@ -205,8 +205,9 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
         &self.hold.roster.settings.environment
     }
 
-    /// What its time limit is, once that has passed: the call's deadline, or the attempt's own.
-    pub(crate) fn timed_out(&self) -> CallErrorKind {
+    /// What a caller is told if the time limit ends the attempt: that the call's deadline is exceeded, or that the
+    /// attempt timed out. For drivers, which settle such an attempt with [`Answer::failure`].
+    pub fn timed_out(&self) -> CallErrorKind {
         let by_deadline = self.history.deadline.is_some() && self.hold.limit == self.history.deadline;
         if by_deadline { CallErrorKind::DeadlineExceeded } else { CallErrorKind::AttemptTimedOut }
     }
