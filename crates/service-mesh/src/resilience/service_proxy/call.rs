@@ -240,7 +240,7 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     #[cold]
     fn settle_otherwise(self, answer: Answer, outcome: Outcome, mut moment: Moment) -> Verdict<P> {
         let Self { mut history, hold } = self;
-        let roster = history.proxy.borrow().roster();
+        let roster = history.proxy.borrow().present_roster();
         history.tried = hold.conclude(outcome, &roster, &mut moment);
         if let Some(telling) = &mut history.telling {
             telling.settled(outcome, &mut moment);

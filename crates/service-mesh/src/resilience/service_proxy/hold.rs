@@ -1,10 +1,11 @@
 //! What an attempt holds, and how it is given back: once, whatever becomes of the attempt.
 
 use std::mem;
-
-use service_mesh_models::ServiceInstance;
 use std::sync::Arc;
 
+use service_mesh_models::ServiceInstance;
+
+use super::ServiceProxy;
 use super::roster::{Choice, Roster};
 use crate::environment::Moment;
 use crate::resilience::circuit_breaker::Ticket;
@@ -127,7 +128,10 @@ impl Drop for Hold {
         let outcome = if self.state == State::Armed { Outcome::Failure } else { Outcome::Neutral };
         let outcome = self.outcome(outcome, &mut moment);
         let tried = self.try_this();
-        let heard_by_service = heard_by_service(outcome, &self.roster, &tried, &mut moment);
+        // Without its proxy there is no circuit left that anybody could ask about.
+        let roster = self.roster.proxy.upgrade().map(|proxy| ServiceProxy(proxy).present_roster());
+        let roster = roster.as_ref().unwrap_or(&self.roster);
+        let heard_by_service = heard_by_service(outcome, roster, &tried, &mut moment);
         self.release(outcome, heard_by_service, &mut moment);
     }
 }
