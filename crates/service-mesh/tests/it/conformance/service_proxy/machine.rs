@@ -63,7 +63,7 @@ impl Machine {
         let (answer, came_back) = match reply {
             Some(reply) => {
                 let result = Replied::once(reply).returned();
-                self.last = result.err().map(|error| error.kind());
+                self.last = result.err().map(|error| error.kind()).or(self.last);
                 (ByKind.classify(&result), CameBack::Replied(reply.kind))
             }
             None => (Answer::failure(), stopped(&attempt.timed_out())),

@@ -284,10 +284,13 @@ fn the_sync_driver() {
         "when no attempt is left the caller is told that it timed out",
         "an attempt that ends in time is not stopped",
         "an attempt that outlasts the deadline is a failure of the instance",
+        "of an attempt's timeout and the deadline the earlier one ends it",
+        "an attempt that times out just before the deadline is the last",
         "held calls end when their attempts' time is up",
         "an attempt that its caller drops is neutral and gives everything back",
         "a dropped probe gives the places of service and instance back",
         "an attempt that is dropped after it has outlived its timeout is a failure",
+        "an untried instance hides an attempt that is dropped after it has outlived its timeout",
     ];
     holds::<threads::Thread>(&[Need::Overlap, Need::Panic], &stopped_or_cancelled);
 }
