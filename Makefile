@@ -39,7 +39,7 @@ prose: ## what the pages name exists; their examples run as doctests
 	$(CARGO) test -p service-mesh --all-features --test prose
 
 conformance: ## the scenarios of conformance/, by the pure core, the sync and the async driver
-	$(CARGO) test -p service-mesh --all-features --test conformance
+	$(CARGO) test -p service-mesh --all-features --test it conformance
 
 loom: ## model-check the races, with bounded pre-emptions
 	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_MAX_PREEMPTIONS) \

@@ -202,10 +202,10 @@ impl ServiceProxy {
                 (Verdict::Return, Ok(result)) => return result.map_err(|error| CallError::failed(error, number)),
                 (Verdict::Return, Err(kind)) => return Err(CallError::stopped(kind, last, number)),
                 (Verdict::Refused(refused), result) => {
-                    return Err(CallError::refused(refused, result.map_or(last, Result::err)));
+                    return Err(CallError::refused(refused, result.ok().and_then(Result::err).or(last)));
                 }
                 (Verdict::Retry { after, call: next }, result) => {
-                    last = result.map_or(last, Result::err);
+                    last = result.ok().and_then(Result::err).or(last);
                     if !after.is_zero() {
                         match next.environment().async_sleep(after) {
                             Ok(sleep) => sleep.await,

@@ -158,9 +158,9 @@ impl ServiceProxy {
             let result = attempt.run(&mut f);
             match attempt.settle(options.classify.classify(&result)) {
                 Verdict::Return => return result.map_err(|error| CallError::failed(error, number)),
-                Verdict::Refused(refused) => return Err(CallError::refused(refused, result.err())),
+                Verdict::Refused(refused) => return Err(CallError::refused(refused, result.err().or(last))),
                 Verdict::Retry { after, call: next } => {
-                    last = result.err();
+                    last = result.err().or(last);
                     if !after.is_zero() {
                         next.environment().sleep(after);
                     }

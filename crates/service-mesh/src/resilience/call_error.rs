@@ -74,7 +74,7 @@ impl<E> CallError<E> {
         &self.kind
     }
 
-    /// The last failure that an attempt of this call returned, unchanged; none if no attempt returned one.
+    /// The last error that an attempt of this call returned, unchanged; none if no attempt returned one.
     pub fn last(&self) -> Option<&E> {
         self.last.as_ref()
     }

@@ -203,8 +203,9 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
         &self.hold.roster.settings.environment
     }
 
-    /// What its time limit is, once that has passed: the call's deadline, or the attempt's own.
-    pub(crate) fn timed_out(&self) -> CallErrorKind {
+    /// What a caller is told if the time limit ends the attempt: that the call's deadline is exceeded, or that the
+    /// attempt timed out. For drivers, which settle such an attempt with [`Answer::failure`].
+    pub fn timed_out(&self) -> CallErrorKind {
         let by_deadline = self.hold.limit == self.history.deadline;
         if by_deadline { CallErrorKind::DeadlineExceeded } else { CallErrorKind::AttemptTimedOut }
     }
@@ -240,7 +241,7 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     #[cold]
     fn settle_otherwise(self, answer: Answer, outcome: Outcome, now: Option<Timestamp>) -> Verdict<P> {
         let Self { history, hold } = self;
-        let roster = history.proxy.borrow().roster();
+        let roster = history.proxy.borrow().present_roster();
         let mut moment = roster.moment_at(now);
         let mut baggage = hold.conclude(outcome, &roster, &mut moment);
         if let Some(telling) = &mut baggage.telling {

@@ -25,7 +25,7 @@ mod tests;
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use service_mesh_models::{CircuitBreakerConfig, ServiceProxyConfig};
 
@@ -119,8 +119,10 @@ impl ServiceProxy {
         let (cap, settings) = (Arc::default(), Arc::new(settings));
         let name = Arc::clone(&settings.name);
         let mut control = Control { settings, announcer, circuits: HashMap::new() };
-        let roster = Arc::new(control.roster(service, &load_balancer, &cap));
-        Self(Arc::new(Inner { name, load_balancer, cap, roster: Snapshot::new(roster), control: Mutex::new(control) }))
+        Self(Arc::new_cyclic(|proxy| {
+            let roster = Arc::new(control.roster(Weak::clone(proxy), service, &load_balancer, &cap));
+            Inner { name, load_balancer, cap, roster: Snapshot::new(roster), control: Mutex::new(control) }
+        }))
     }
 
     /// Begins a call, and with it the time that it may take; [`call`](Self::call) and [`call_async`](Self::call_async) do
@@ -250,6 +252,14 @@ impl ServiceProxy {
         }
     }
 
+    /// The same for those who hold none, or one that may be old.
+    #[inline]
+    fn present_roster(&self) -> Loaded<Roster> {
+        let mut roster = self.roster();
+        self.refresh(&mut roster);
+        roster
+    }
+
     /// The roster of the balancer's present set.
     #[cold]
     fn current_roster(&self) -> Loaded<Roster> {
@@ -269,7 +279,8 @@ impl ServiceProxy {
     }
 
     fn publish_locked(&self, control: &mut Control, service: &CircuitBreaker) {
-        self.0.roster.store(Arc::new(control.roster(service, &self.0.load_balancer, &self.0.cap)));
+        let proxy = Arc::downgrade(&self.0);
+        self.0.roster.store(Arc::new(control.roster(proxy, service, &self.0.load_balancer, &self.0.cap)));
     }
 
     /// Tells the listeners, if there are any, what becomes of a call.
@@ -285,7 +296,13 @@ impl ServiceProxy {
 
 impl Control {
     /// A roster of the balancer's present set. Instances that are still registered keep their circuits.
-    fn roster(&mut self, service: &CircuitBreaker, load_balancer: &LoadBalancer, cap: &Arc<EjectionCap>) -> Roster {
+    fn roster(
+        &mut self,
+        proxy: Weak<Inner>,
+        service: &CircuitBreaker,
+        load_balancer: &LoadBalancer,
+        cap: &Arc<EjectionCap>,
+    ) -> Roster {
         let set = load_balancer.endpoint_set();
         let registered = load_balancer.registered_keys();
         self.circuits.retain(|key, _| registered.contains(key));
@@ -296,7 +313,7 @@ impl Control {
             InstanceCircuits::Off => None,
         };
         let circuits = config.map_or_else(Box::default, |config| self.circuits(&config, &set, cap));
-        Roster { settings: Arc::clone(&self.settings), service: service.clone(), set, circuits }
+        Roster { proxy, settings: Arc::clone(&self.settings), service: service.clone(), set, circuits }
     }
 
     fn circuits(

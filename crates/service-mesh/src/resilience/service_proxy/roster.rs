@@ -3,7 +3,7 @@
 //! One load of one pointer gives a call everything that it must agree with itself about. A roster is replaced as a
 //! whole when the balancer's set or the proxy's settings change; a call keeps the one that it began with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use service_mesh_models::{CircuitBreakerConfig, CircuitOpenError, RefusalReason, ServiceProxyConfig};
@@ -14,12 +14,15 @@ use crate::resilience::clock::Timestamp;
 use crate::resilience::load_balancer::{EndpointKey, EndpointSet};
 use crate::resilience::retry::RetryPolicy;
 
+use super::Inner;
 use super::explain::PassedOver;
 use super::hold::Baggage;
 
 /// What one attempt chooses from.
 #[derive(Debug)]
 pub(crate) struct Roster {
+    /// Whose it is: an attempt that ends asks there who is there by now.
+    pub(super) proxy: Weak<Inner>,
     pub(super) settings: Arc<Settings>,
     pub(super) service: CircuitBreaker,
     pub(super) set: Arc<EndpointSet>,

@@ -1,0 +1,17 @@
+//! Events in the words of the scenarios.
+
+use service_mesh::EventKind;
+use service_mesh_conformance::{late_outcome_words, probes_written_off_words, refusal_words, transition_words};
+
+/// The words for what happened; none for what the scenarios do not speak of.
+pub(super) fn words(kind: &EventKind) -> Option<String> {
+    Some(match kind {
+        EventKind::Transition(transition) => transition_words(transition),
+        EventKind::Refused { reason, .. } => refusal_words(*reason),
+        EventKind::LateOutcome(outcome) => late_outcome_words(outcome.as_str()),
+        EventKind::ProbesWrittenOff { probes } => probes_written_off_words(*probes),
+        EventKind::EjectionCapped => "ejection_capped".to_owned(),
+        EventKind::BudgetExhausted => "budget_exhausted".to_owned(),
+        _ => return None,
+    })
+}
