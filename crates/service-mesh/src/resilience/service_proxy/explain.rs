@@ -85,7 +85,7 @@ impl fmt::Display for Story {
             }
             match (&attempt.instance, attempt.outcome) {
                 (Some(instance), Some(outcome)) => {
-                    write!(f, "{instance}, {} in {:.1?}", outcome.as_str(), attempt.took)?
+                    write!(f, "{instance}, {} in {:.1?}", outcome.as_str(), attempt.took)?;
                 }
                 (Some(instance), None) => write!(f, "{instance}, abandoned")?,
                 (None, _) => f.write_str("nobody left to ask")?,
