@@ -10,18 +10,23 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use service_mesh::{Answer, CallOptions, ServiceProxy, Target};
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::journal::Journal;
 
-/// Sends requests; its clones share their connections.
-pub(crate) type HttpClient = Client<HttpConnector, String>;
-
-/// A client that leaves all retries to the proxy.
-pub(crate) fn http_client() -> HttpClient {
-    Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build_http()
+/// One of those who call; its clones share the proxy, the connections and the pace.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    proxy: ServiceProxy,
+    client: HttpClient,
+    journal: Arc<Journal>,
+    /// Says when the next call begins, whoever makes it.
+    pace: Arc<Mutex<Interval>>,
+    stop: watch::Receiver<bool>,
 }
+
+type HttpClient = Client<HttpConnector, String>;
 
 /// An HTTP response.
 #[derive(Debug)]
@@ -32,25 +37,34 @@ struct Reply {
 
 type HttpResult = Result<Reply, Box<dyn Error + Send + Sync>>;
 
-/// Calls the service every `pause`, until it is told to stop.
-pub(crate) async fn call_again_and_again(
-    proxy: ServiceProxy,
-    client: HttpClient,
-    journal: Arc<Journal>,
-    pause: Duration,
-    stop: watch::Receiver<bool>,
-) {
-    let options = CallOptions::new().classify(judge);
-    let mut ticks = interval(pause);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !*stop.borrow() {
-        ticks.tick().await;
-        // This is the whole use of the proxy: the closure sends one request to the one instance that it is given.
-        let result = proxy.call_async_with(&options, |target| get(client.clone(), target)).await;
-        match result {
-            Ok(reply) if reply.status.is_success() => journal.answered(&reply.body),
-            Ok(reply) => journal.failed(&format!("the answer was {}", reply.status)),
-            Err(error) => journal.failed(&error.to_string()),
+impl Caller {
+    /// A caller who, with all its clones, begins a call `every` so often, until told to stop.
+    pub(crate) fn new(
+        proxy: ServiceProxy,
+        journal: Arc<Journal>,
+        every: Duration,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let mut pace = interval(every);
+        // What was missed is not made up for: after a halt of the machine all callers would call at once.
+        pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        // All retries are the proxy's, none the client's.
+        let client = Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build_http();
+        Self { proxy, client, journal, pace: Arc::new(Mutex::new(pace)), stop }
+    }
+
+    /// Calls the service again and again.
+    pub(crate) async fn run(self) {
+        let options = CallOptions::new().classify(judge);
+        while !*self.stop.borrow() {
+            self.pace.lock().await.tick().await;
+            // This is the whole use of the proxy: a closure that sends one request to the one instance it is given.
+            let result = self.proxy.call_async_with(&options, |target| get(self.client.clone(), target)).await;
+            match result {
+                Ok(reply) if reply.status.is_success() => self.journal.answered(&reply.body),
+                Ok(reply) => self.journal.failed(&format!("the answer was {}", reply.status)),
+                Err(error) => self.journal.failed(&error.to_string()),
+            }
         }
     }
 }

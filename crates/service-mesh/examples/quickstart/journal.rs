@@ -22,8 +22,8 @@ struct Pages {
     phases: Vec<Phase>,
     /// By the instance that failed and the one that was asked next.
     retries: BTreeMap<(String, String), u64>,
-    /// The call with the most attempts.
-    longest: Option<Arc<Story>>,
+    /// The call with the most attempts; of these, the one that took longest.
+    hardest: Option<Arc<Story>>,
     /// Since when a circuit is half-open, in seconds.
     probing: BTreeMap<String, f64>,
     first_failure: Option<String>,
@@ -46,7 +46,7 @@ impl Journal {
 
     /// A part of the script begins.
     pub(crate) fn begin(&self, title: &'static str) {
-        self.say("", &format!("-- {title}"));
+        self.tell("", &format!("-- {title}"));
         self.pages().phases.push(Phase { title, answered: [0; NAMES.len()], retried: 0, failed: 0 });
     }
 
@@ -77,15 +77,15 @@ impl Journal {
     pub(crate) fn hear(&self, event: &Event) {
         let whose = event.name.split_once('/').map_or(&*event.name, |(_, instance)| instance);
         match &event.kind {
-            EventKind::Transition(transition) => self.tell(whose, transition),
-            EventKind::BudgetExhausted => self.say(whose, "a call was not retried: the budget is spent"),
+            EventKind::Transition(transition) => self.turned(whose, transition),
+            EventKind::BudgetExhausted => self.tell(whose, "a call was not retried: the budget is spent"),
             EventKind::Story(story) => self.remember(story),
             _ => {}
         }
     }
 
     /// A circuit that may be probed is told of when the probes have decided.
-    fn tell(&self, whose: &str, transition: &Transition) {
+    fn turned(&self, whose: &str, transition: &Transition) {
         let half_open_since = self.pages().probing.remove(whose);
         let probed = half_open_since.map(|since| format!("probed at {since:.2} s: ")).unwrap_or_default();
         match (transition.to, &transition.reason) {
@@ -93,10 +93,10 @@ impl Journal {
                 self.pages().probing.insert(whose.to_owned(), self.seconds());
             }
             (CircuitState::Open, TransitionReason::Tripped(reason)) => {
-                self.say(whose, &format!("{probed}circuit tripped, {reason}"));
+                self.tell(whose, &format!("{probed}circuit tripped, {reason}"));
             }
-            (CircuitState::Closed, reason) => self.say(whose, &format!("{probed}circuit reset, {reason}")),
-            (_, reason) => self.say(whose, &format!("{probed}{reason}")),
+            (CircuitState::Closed, reason) => self.tell(whose, &format!("{probed}circuit reset, {reason}")),
+            (_, reason) => self.tell(whose, &format!("{probed}{reason}")),
         }
     }
 
@@ -110,14 +110,14 @@ impl Journal {
                 phase.retried += 1;
             }
         }
-        if story.attempts.len() > pages.longest.as_ref().map_or(1, |longest| longest.attempts.len()) {
-            pages.longest = Some(Arc::clone(story));
+        let hardness = |story: &Arc<Story>| (story.attempts.len(), story.took);
+        if story.attempts.len() > 1 && pages.hardest.as_ref().map(hardness) < Some(hardness(story)) {
+            pages.hardest = Some(Arc::clone(story));
         }
     }
 
-    fn say(&self, whose: &str, what: &str) {
-        // Whoever closed the pipe does not want to read it.
-        drop(writeln!(stdout(), "{:5.2} s  {whose:5}  {what}", self.seconds()));
+    fn tell(&self, whose: &str, what: &str) {
+        say(format_args!("{:5.2} s  {whose:5}  {what}", self.seconds()));
     }
 
     fn seconds(&self) -> f64 {
@@ -127,6 +127,11 @@ impl Journal {
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Prints a line. Whoever closed the pipe does not want to read it.
+pub(crate) fn say(line: impl fmt::Display) {
+    drop(writeln!(stdout(), "{line}"));
 }
 
 /// The sums.
@@ -144,8 +149,8 @@ impl fmt::Display for Journal {
         for ((from, to), times) in &pages.retries {
             writeln!(f, "  {from:>5} -> {to:5} {times:>6}")?;
         }
-        if let Some(story) = &pages.longest {
-            writeln!(f, "\na call that was hit\n  {}", story.to_string().replace('\n', "\n  "))?;
+        if let Some(story) = &pages.hardest {
+            writeln!(f, "\nthe call that was hit hardest\n  {}", story.to_string().replace('\n', "\n  "))?;
         }
         let answered: u64 = sum.answered.iter().sum();
         write!(f, "\n{} calls, {} retries, {} failed", answered + sum.failed, sum.retried, sum.failed)?;

@@ -2,7 +2,7 @@
 //! do not notice.
 //!
 //! `cargo run --release --example quickstart` takes nine seconds. It ends with 0 if every call was answered, with 1 if
-//! not, and with 130 if Ctrl-C ended it.
+//! not, and with 130 if Ctrl-C ended it; then it tells what it knows so far.
 //!
 //! Read `caller.rs` for how a call is made, `main.rs` for how the proxy is, and `timer.rs` for how to bring a runtime;
 //! the rest is scenery.
@@ -14,7 +14,6 @@ mod server;
 mod timer;
 
 use std::error::Error;
-use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +24,8 @@ use service_mesh::{
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use journal::Journal;
+use caller::Caller;
+use journal::{Journal, say};
 use server::Server;
 use timer::TokioTimer;
 
@@ -33,15 +33,16 @@ use timer::TokioTimer;
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 
 /// Retries have a budget: in any 10 seconds 100, and one more for every five calls. The protection stays on, and it is
-/// enough. A server that turns bad fails each caller at most once before its circuit trips, since a caller makes one
-/// call at a time, and the next ones pass the server by; that is 16 retries in each of three troubles. The circuit then
+/// enough. A server that turns bad fails each caller about once before its circuit trips, since a caller makes one call
+/// at a time, and the next ones pass the server by: at most 16 retries in each of three troubles. The circuit then
 /// probes it once a second with at most three calls, which is another 20 or so. Many more callers would need a larger
 /// floor.
 const CALLERS: u32 = 16;
 
-/// Between two calls of a caller. They make 600 calls a second together, of which hardly two are under way at a time:
-/// should the machine stop for a moment, only these will be late, and no circuit trips by mistake.
-const PAUSE: Duration = Duration::from_millis(25);
+/// From the beginning of one call to that of the next, whoever makes it. A server answers in less, so that hardly two
+/// calls are under way at a time while the servers are well. Should the machine halt, these alone time out: too few to
+/// trip the circuit of a server that is well.
+const EVERY: Duration = Duration::from_millis(2);
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -53,25 +54,26 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         proxy.load_balancer().register(server.instance());
     }
 
-    writeln!(stdout(), "{CALLERS} callers ask three servers through one proxy while a script breaks the servers.\n")?;
+    say(format_args!(
+        "{CALLERS} callers ask three servers through one proxy, while a script breaks the servers. A server\n\
+         whose circuit trips gets no more calls until a probe finds it well again.\n"
+    ));
     let (stop, stopped) = watch::channel(false);
-    let mut callers = JoinSet::new();
-    let client = caller::http_client();
-    for _ in 0..CALLERS {
-        let (proxy, client, journal) = (proxy.clone(), client.clone(), Arc::clone(&journal));
-        callers.spawn(caller::call_again_and_again(proxy, client, journal, PAUSE, stopped.clone()));
-    }
-    let interrupted = tokio::select! {
-        interrupt = tokio::signal::ctrl_c() => interrupt.map(|()| true)?,
-        played = script::play(&mut servers, &proxy, &journal) => played.map(|()| false)?,
-    };
-    if !interrupted {
+    let caller = Caller::new(proxy.clone(), Arc::clone(&journal), EVERY, stopped);
+    let callers: JoinSet<()> = (0..CALLERS).map(|_| caller.clone().run()).collect();
+    let story = async {
+        script::play(&mut servers, &proxy, &journal).await?;
         stop.send_replace(true);
         callers.join_all().await;
-    }
+        Ok::<_, Box<dyn Error>>(())
+    };
+    let interrupted: Result<bool, Box<dyn Error>> = tokio::select! {
+        interrupt = tokio::signal::ctrl_c() => interrupt.map(|()| true).map_err(Into::into),
+        played = story => played.map(|()| false),
+    };
 
-    writeln!(stdout(), "{journal}")?;
-    Ok(match (interrupted, journal.failures()) {
+    say(&journal);
+    Ok(match (interrupted?, journal.failures()) {
         (true, _) => ExitCode::from(130),
         (false, 0) => ExitCode::SUCCESS,
         (false, _) => ExitCode::FAILURE,
