@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::testing::{ManualClock, Recorder};
-use crate::{Event, RefusalReason};
+use crate::{CountWindow, Event, RefusalReason, TimeWindow};
 
 fn config(failures: u32, successes: u32, probes: u32, timeout: u64) -> CircuitBreakerConfig {
     CircuitBreakerConfig::builder()
@@ -225,4 +225,17 @@ fn a_breaker_without_windows_is_small() {
     assert!(size_of::<Inner>() + counts <= 128, "{} bytes", size_of::<Inner>() + counts);
     assert_eq!(size_of::<CircuitBreaker>(), size_of::<usize>());
     assert!(size_of::<Permit<'_>>() <= 32);
+}
+
+#[test]
+fn a_count_window_full_of_successes_does_not_keep_them_from_the_time_window() {
+    let count = CountWindow::builder().size(2).minimum_calls(2).failure_ratio(1.0).build().unwrap();
+    let time = TimeWindow::builder().minimum_calls(4).failure_ratio(0.4).build().unwrap();
+    let config = CircuitBreakerConfig::builder().consecutive(false).count_window(count).time_window(time);
+    let (breaker, ..) = breaker(config.build().unwrap());
+    for succeeds in [true, true, true, true, true, true, false, true, false] {
+        let permit = breaker.try_acquire().unwrap();
+        if succeeds { permit.success() } else { permit.failure() }
+    }
+    assert_eq!(breaker.last_trip(), None, "2 failures of 9 calls");
 }

@@ -40,10 +40,11 @@ impl Windows {
         Self { count: Mutex::new(None), settled: AtomicU64::new(NEVER), time: TimeShards::new() }
     }
 
-    /// Whether one more quick success would change nothing.
+    /// Whether one more quick success would change nothing. In a time window it would: it counts there, since the old
+    /// ones leave.
     #[inline]
     pub(super) fn is_settled(&self, generation: u64) -> bool {
-        self.settled.load(Ordering::Relaxed) == generation
+        self.settled.load(Ordering::Relaxed) == generation && !self.time.is_on()
     }
 
     /// Takes an outcome of `generation`, and tells which rule it reached, if any.
