@@ -239,7 +239,8 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     #[cold]
     fn settle_otherwise(self, answer: Answer, outcome: Outcome, mut moment: Moment) -> Verdict<P> {
         let Self { mut history, hold } = self;
-        let roster = history.proxy.borrow().roster();
+        // Who is there now, not who was there when somebody asked last: an instance may have left while this one failed.
+        let roster = history.proxy.borrow().fresh_roster();
         history.tried = hold.conclude(outcome, &roster, &mut moment);
         if let Some(telling) = &mut history.telling {
             telling.settled(outcome, &mut moment);

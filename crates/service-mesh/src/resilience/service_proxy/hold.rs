@@ -127,7 +127,12 @@ impl Drop for Hold {
         let outcome = if self.state == State::Armed { Outcome::Failure } else { Outcome::Neutral };
         let outcome = self.outcome(outcome, &mut moment);
         let tried = self.try_this();
-        let heard_by_service = heard_by_service(outcome, &self.roster, &tried, &mut moment);
-        self.release(outcome, heard_by_service, &mut moment);
+        let heard = if outcome == Outcome::Failure {
+            let fresh = self.roster.proxy.fresh_roster();
+            heard_by_service(outcome, fresh.as_ref().unwrap_or(&self.roster), &tried, &mut moment)
+        } else {
+            outcome
+        };
+        self.release(outcome, heard, &mut moment);
     }
 }

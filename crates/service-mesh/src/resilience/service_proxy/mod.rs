@@ -23,9 +23,9 @@ mod target;
 mod tests;
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use service_mesh_models::{CircuitBreakerConfig, ServiceProxyConfig};
 
@@ -37,7 +37,7 @@ pub use target::Target;
 
 use super::circuit_breaker::{CircuitBreaker, EjectionCap};
 use super::event::{Announcer, Event, EventKind, Listener};
-use super::load_balancer::{EndpointKey, EndpointSet, LoadBalancer};
+use super::load_balancer::{Endpoint, EndpointKey, EndpointSet, LoadBalancer};
 use super::retry::RetryPolicy;
 use super::sync::{Loaded, Mutex, Snapshot};
 use explain::{Audience, Telling};
@@ -76,7 +76,36 @@ struct Control {
     settings: Arc<Settings>,
     announcer: Option<Arc<Announcer>>,
     /// The circuit of each registered instance that was ever pickable.
-    circuits: HashMap<EndpointKey, CircuitBreaker>,
+    circuits: HashMap<EndpointKey, Member>,
+    /// The set of the last roster.
+    version: u64,
+    /// For the rosters.
+    proxy: WeakProxy,
+}
+
+/// The circuit of a registered instance.
+#[derive(Debug)]
+struct Member {
+    circuit: CircuitBreaker,
+    /// The last set that had this instance in it.
+    seen: u64,
+}
+
+/// The proxy that a roster is of, for whoever has only the roster and must know what came after it.
+#[derive(Clone)]
+struct WeakProxy(Weak<Inner>);
+
+impl WeakProxy {
+    /// The roster of the present set, while the proxy lasts.
+    fn fresh_roster(&self) -> Option<Loaded<Roster>> {
+        self.0.upgrade().map(|inner| ServiceProxy(inner).fresh_roster())
+    }
+}
+
+impl fmt::Debug for WeakProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakProxy").finish_non_exhaustive()
+    }
 }
 
 impl ServiceProxy {
@@ -98,9 +127,12 @@ impl ServiceProxy {
     ) -> Self {
         let (cap, settings) = (Arc::default(), Arc::new(settings));
         let name = Arc::clone(&settings.name);
-        let mut control = Control { settings, announcer, circuits: HashMap::new() };
-        let roster = Arc::new(control.roster(service, &load_balancer, &cap));
-        Self(Arc::new(Inner { name, load_balancer, cap, roster: Snapshot::new(roster), control: Mutex::new(control) }))
+        Self(Arc::new_cyclic(|proxy| {
+            let proxy = WeakProxy(Weak::clone(proxy));
+            let mut control = Control { settings, announcer, circuits: HashMap::new(), version: 0, proxy };
+            let roster = Snapshot::new(Arc::new(control.roster(service, &load_balancer, &cap)));
+            Inner { name, load_balancer, cap, roster, control: Mutex::new(control) }
+        }))
     }
 
     /// Begins a call; the drivers do the rest. Reads no clock unless there is a deadline.
@@ -184,7 +216,7 @@ impl ServiceProxy {
         self.circuit_breaker().update_config(Arc::clone(&config));
         let control = self.0.control.lock();
         if matches!(control.settings.instance_circuits, InstanceCircuits::Inherited) {
-            control.circuits.values().for_each(|circuit| circuit.update_config(Arc::clone(&config)));
+            control.circuits().for_each(|circuit| circuit.update_config(Arc::clone(&config)));
         }
     }
 
@@ -192,7 +224,7 @@ impl ServiceProxy {
     pub fn update_instance_circuit_breaker(&self, config: impl Into<Arc<CircuitBreakerConfig>>) {
         let config = config.into();
         self.change(|settings| settings.instance_circuits = InstanceCircuits::Given(Arc::clone(&config)));
-        self.0.control.lock().circuits.values().for_each(|circuit| circuit.update_config(Arc::clone(&config)));
+        self.0.control.lock().circuits().for_each(|circuit| circuit.update_config(Arc::clone(&config)));
     }
 
     /// Adds a listener for everything that happens here, to the service's circuit and to those of the instances.
@@ -201,7 +233,7 @@ impl ServiceProxy {
         let announcer = Arc::clone(control.announcer.get_or_insert_default());
         announcer.subscribe(Arc::new(listener));
         self.roster().service.attach(&announcer);
-        control.circuits.values().for_each(|circuit| circuit.attach(&announcer));
+        control.circuits().for_each(|circuit| circuit.attach(&announcer));
     }
 
     // ----- for the call machine -----
@@ -209,6 +241,14 @@ impl ServiceProxy {
     #[inline]
     fn roster(&self) -> Loaded<Roster> {
         self.0.roster.load()
+    }
+
+    /// The roster of the balancer's present set, where one of a moment ago will not do.
+    #[inline]
+    fn fresh_roster(&self) -> Loaded<Roster> {
+        let mut roster = self.roster();
+        self.refresh(&mut roster);
+        roster
     }
 
     /// Sees to it that the roster is of the balancer's present set.
@@ -253,28 +293,34 @@ impl ServiceProxy {
 }
 
 impl Control {
+    /// The circuits of all registered instances that were ever pickable.
+    fn circuits(&self) -> impl Iterator<Item = &CircuitBreaker> {
+        self.circuits.values().map(|member| &member.circuit)
+    }
+
     /// A roster of the balancer's present set. Instances that are still registered keep their circuits.
     fn roster(&mut self, service: &CircuitBreaker, load_balancer: &LoadBalancer, cap: &Arc<EjectionCap>) -> Roster {
         let set = load_balancer.endpoint_set();
-        let registered = load_balancer.registered_keys();
-        self.circuits.retain(|key, _| registered.contains(key));
         cap.resize(self.settings.config.max_ejected_ratio(), set.endpoints().len());
         let config = match &self.settings.instance_circuits {
             InstanceCircuits::Inherited => Some(service.config()),
             InstanceCircuits::Given(config) => Some(Arc::clone(config)),
             InstanceCircuits::Off => None,
         };
-        let circuits = config.map_or_else(Box::default, |config| self.circuits(&config, &set, cap));
-        Roster { settings: Arc::clone(&self.settings), service: service.clone(), set, circuits }
+        let circuits = config.map_or_else(Box::default, |config| self.circuits_of(&config, &set, cap));
+        self.take_out(set.version(), &load_balancer.registered_keys());
+        let (settings, proxy) = (Arc::clone(&self.settings), self.proxy.clone());
+        Roster { settings, service: service.clone(), set, circuits, proxy }
     }
 
-    fn circuits(
+    /// The circuit of each endpoint of this set, in its order.
+    fn circuits_of(
         &mut self,
         config: &Arc<CircuitBreakerConfig>,
         set: &EndpointSet,
         cap: &Arc<EjectionCap>,
     ) -> Box<[CircuitBreaker]> {
-        let (settings, announcer) = (&self.settings, &self.announcer);
+        let (settings, announcer, version) = (&self.settings, &self.announcer, self.version);
         let circuits = &mut self.circuits;
         let make = |id: &str| {
             CircuitBreaker::builder(format!("{}/{id}", settings.name))
@@ -283,10 +329,28 @@ impl Control {
                 .of_service(announcer.clone(), Some(Arc::clone(cap)))
                 .build()
         };
-        set.endpoints()
-            .iter()
-            .map(|endpoint| circuits.entry(endpoint.key()).or_insert_with(|| make(&endpoint.instance().id)).clone())
-            .collect()
+        let circuit = |endpoint: &Endpoint| {
+            let fresh = || Member { circuit: make(&endpoint.instance().id), seen: version };
+            let member = circuits.entry(endpoint.key()).or_insert_with(fresh);
+            if std::mem::replace(&mut member.seen, set.version()) != version {
+                member.circuit.set_in_rotation(true);
+            }
+            member.circuit.clone()
+        };
+        set.endpoints().iter().map(circuit).collect()
+    }
+
+    /// Takes the circuits of those who left the set out of rotation, and forgets whoever is not registered any more.
+    fn take_out(&mut self, version: u64, registered: &HashSet<EndpointKey>) {
+        let before = std::mem::replace(&mut self.version, version);
+        self.circuits.retain(|key, member| {
+            let is_registered = registered.contains(key);
+            let has_left = member.seen == before && before != version;
+            if has_left || !is_registered {
+                member.circuit.set_in_rotation(false);
+            }
+            is_registered
+        });
     }
 }
 
