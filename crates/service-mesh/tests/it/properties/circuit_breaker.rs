@@ -196,14 +196,12 @@ impl Pair {
                 drop(real);
                 self.model.settle(model, Outcome::Neutral, now, true);
             }
-            Step::Settle(..) | Step::Drop(_) => {}
-            // A call that says nothing cannot be recorded by hand.
-            Step::Record(Outcome::Neutral) => {}
+            // Nobody has a permit; and a call that says nothing cannot be recorded by hand.
+            Step::Settle(..) | Step::Drop(_) | Step::Record(Outcome::Neutral) => {}
             Step::Record(outcome) => {
-                if outcome == Outcome::Success {
-                    self.real.record_success()
-                } else {
-                    self.real.record_failure()
+                match outcome {
+                    Outcome::Success => self.real.record_success(),
+                    _ => self.real.record_failure(),
                 }
                 self.model.record(outcome, now);
             }

@@ -4,6 +4,7 @@
 //! then chance chooses which: `PROPTEST_CASES=100000 cargo test -p service-mesh --test it properties`.
 
 mod circuit_breaker;
+mod service_proxy;
 
 use proptest::test_runner::{Config, RngSeed};
 

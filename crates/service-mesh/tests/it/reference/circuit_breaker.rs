@@ -414,7 +414,7 @@ impl Judged {
         let slow_ratio = self.slow_ratio.filter(|ratio| reaches(slow, calls, *ratio));
         failure_ratio
             .map(|ratio| TripReason::FailureRatio { window, failures, calls, ratio })
-            .or(slow_ratio.map(|ratio| TripReason::SlowCallRatio { window, slow, calls, ratio }))
+            .or_else(|| slow_ratio.map(|ratio| TripReason::SlowCallRatio { window, slow, calls, ratio }))
     }
 }
 

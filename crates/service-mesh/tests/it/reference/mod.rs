@@ -5,3 +5,4 @@
 //! that the two can be compared as text.
 
 pub(crate) mod circuit_breaker;
+pub(crate) mod service_proxy;
