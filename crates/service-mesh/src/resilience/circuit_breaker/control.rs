@@ -39,6 +39,8 @@ pub(super) struct Episode {
     pub(super) write_offs: u32,
     /// Its instance counts as ejected for as long as this stands.
     pub(super) ejection: Option<Ejection>,
+    /// Whether its instance cannot be picked; never so for a circuit that stands alone.
+    pub(super) out_of_rotation: bool,
     /// The row at which it last should have tripped and was told not to; 0 for never.
     pub(super) capped_row: u32,
     /// Verdicts that came too late to count.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::CircuitBreaker;
+use super::state::Phase;
 use crate::resilience::sync::{AtomicU32, Ordering};
 
 /// What the breakers of one service share. Invariant: no trip makes `ejected` larger than `allowed`.
@@ -32,8 +34,8 @@ impl EjectionCap {
     }
 }
 
-/// One instance is ejected for as long as this lives: until its breaker is Closed again, or gone. A breaker that
-/// stands alone has no cap.
+/// One instance is ejected for as long as this lives: until its breaker is Closed again, or its instance cannot be
+/// picked anyway. A breaker that stands alone has no cap.
 #[derive(Debug)]
 pub(super) struct Ejection(Option<Arc<EjectionCap>>);
 
@@ -46,6 +48,28 @@ impl Ejection {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |ejected| (ejected < allowed).then_some(ejected + 1))
             .ok()
             .map(|_before| Self(Some(Arc::clone(cap))))
+    }
+
+    /// One more instance is ejected, whatever the cap: it came back with a circuit that has tripped.
+    fn beyond(cap: &Arc<EjectionCap>) -> Self {
+        cap.ejected.fetch_add(1, Ordering::Relaxed);
+        Self(Some(Arc::clone(cap)))
+    }
+}
+
+impl CircuitBreaker {
+    /// Its instance can be picked from now on, or no longer. One that cannot be picked has no part in the share that
+    /// may be ejected: it is not counted, however long calls of it or handles of its circuit last, and is free to trip.
+    pub(crate) fn set_in_rotation(&self, in_rotation: bool) {
+        let Some(cap) = &self.0.cap else { return };
+        let mut control = self.0.control.lock();
+        let phase = self.word().phase();
+        let has_tripped = phase == Phase::Open || phase.probes();
+        let episode = control.episode_mut();
+        episode.out_of_rotation = !in_rotation;
+        // What it had is given back first, so that nobody is counted twice.
+        episode.ejection = None;
+        episode.ejection = (in_rotation && has_tripped).then(|| Ejection::beyond(cap));
     }
 }
 

@@ -284,30 +284,28 @@ impl CircuitBreaker {
     /// starts afresh.
     pub fn update_config(&self, config: impl Into<Arc<CircuitBreakerConfig>>) {
         let config = config.into();
-        self.locked(|control| {
-            control.config = Arc::clone(&config);
-            self.publish_rules_locked(control);
-            if Windows::are_wanted(&config) || self.0.windows.get().is_some() {
-                self.0.windows.get_or_init(|| Box::new(Windows::new())).reconfigure(&config);
-            }
-            let word = self.word();
-            if word.phase().probes() {
-                self.store_probes_locked(control, word, word.count());
-            }
-        });
+        let mut control = self.0.control.lock();
+        control.config = Arc::clone(&config);
+        self.publish_rules_locked(&control);
+        if Windows::are_wanted(&config) || self.0.windows.get().is_some() {
+            self.0.windows.get_or_init(|| Box::new(Windows::new())).reconfigure(&config);
+        }
+        let word = self.word();
+        if word.phase().probes() {
+            self.store_probes_locked(&control, word, word.count());
+        }
     }
 
     /// Adds a listener; it hears what happens from now on. From the first one on, each refusal takes a lock.
     pub fn subscribe(&self, listener: impl Listener + 'static) {
-        self.locked(|control| {
-            control.announcer.get_or_insert_default().subscribe(Arc::new(listener));
-            self.publish_rules_locked(control);
-        });
+        let mut control = self.0.control.lock();
+        control.announcer.get_or_insert_default().subscribe(Arc::new(listener));
+        self.publish_rules_locked(&control);
     }
 
-    /// Shares the listeners of a service, from now on, beside those that it has of its own.
+    /// Shares the listeners of a service, from now on, beside those that it has of its own. Like every change of how a
+    /// circuit works, it announces nothing and so delivers nothing: the caller may hold locks.
     pub(crate) fn attach(&self, announcer: &Arc<Announcer>) {
-        // Nothing is delivered here: whoever attaches may hold a lock of the service.
         let mut control = self.0.control.lock();
         match &control.announcer {
             Some(own) if !Arc::ptr_eq(own, announcer) => own.forward(Arc::clone(announcer)),

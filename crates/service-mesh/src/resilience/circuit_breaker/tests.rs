@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::testing::{ManualClock, Recorder};
-use crate::{Event, RefusalReason};
+use crate::{CountWindow, Event, RefusalReason, TimeWindow};
 
 fn config(failures: u32, successes: u32, probes: u32, timeout: u64) -> CircuitBreakerConfig {
     CircuitBreakerConfig::builder()
@@ -210,19 +210,6 @@ fn hung_probes_are_written_off_with_growing_patience() {
 }
 
 #[test]
-fn a_full_count_window_hides_no_success_from_a_time_window() {
-    let count = service_mesh_models::CountWindow::builder().size(3).failure_ratio(1.0).build().unwrap();
-    let time = service_mesh_models::TimeWindow::builder().minimum_calls(5).failure_ratio(0.4).build().unwrap();
-    let both = config(9, 1, 1, 10).to_builder().count_window(count).time_window(time).build().unwrap();
-    let (breaker, ..) = breaker(both);
-    (0..4).for_each(|_| breaker.try_acquire().unwrap().success());
-    (0..2).for_each(|_| fail(&breaker));
-    assert_eq!(breaker.state(), CircuitState::Closed, "two of six do not reach 0.4");
-    fail(&breaker);
-    assert_eq!(breaker.state(), CircuitState::Open);
-}
-
-#[test]
 fn a_classifier_that_panics_gives_the_place_back() {
     let (breaker, clock, _) = breaker(config(1, 1, 1, 10));
     fail(&breaker);
@@ -253,4 +240,17 @@ fn a_breaker_without_windows_is_small() {
     assert!(size_of::<Inner>() + counts <= 128, "{} bytes", size_of::<Inner>() + counts);
     assert_eq!(size_of::<CircuitBreaker>(), size_of::<usize>());
     assert!(size_of::<Permit<'_>>() <= 32);
+}
+
+#[test]
+fn a_count_window_full_of_successes_does_not_keep_them_from_the_time_window() {
+    let count = CountWindow::builder().size(2).minimum_calls(2).failure_ratio(1.0).build().unwrap();
+    let time = TimeWindow::builder().minimum_calls(4).failure_ratio(0.4).build().unwrap();
+    let config = CircuitBreakerConfig::builder().consecutive(false).count_window(count).time_window(time);
+    let (breaker, ..) = breaker(config.build().unwrap());
+    for succeeds in [true, true, true, true, true, true, false, true, false] {
+        let permit = breaker.try_acquire().unwrap();
+        if succeeds { permit.success() } else { permit.failure() }
+    }
+    assert_eq!(breaker.last_trip(), None, "2 failures of 9 calls");
 }

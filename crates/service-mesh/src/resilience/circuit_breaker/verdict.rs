@@ -109,7 +109,7 @@ impl CircuitBreaker {
     /// Leave to trip, unless too many instances of the service are ejected already. That is told when a row of failures
     /// first meets it.
     fn leave_to_trip_locked(&self, control: &mut Control, row: u32) -> Option<Ejection> {
-        let ejection = Ejection::under(self.0.cap.as_ref());
+        let ejection = Ejection::under(self.0.cap.as_ref().filter(|_| !control.episode_mut().out_of_rotation));
         if ejection.is_none() {
             let told_at = std::mem::replace(&mut control.episode_mut().capped_row, row);
             if told_at == 0 || row <= told_at {

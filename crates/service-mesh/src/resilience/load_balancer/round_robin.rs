@@ -26,9 +26,10 @@ impl RoundRobin {
     /// The first one from the cursor on that is admitted; each is asked at most once.
     pub(super) fn pick_where(&self, mut admits: impl FnMut(usize) -> bool) -> Option<usize> {
         let turn = self.cursor.take();
-        let (passed, index) = (turn..self.len).chain(0..turn).enumerate().find(|(_, index)| admits(*index))?;
-        self.cursor.skip(passed);
-        Some(index)
+        let found = (turn..self.len).chain(0..turn).enumerate().find(|(_, index)| admits(*index));
+        // A turn that nobody took is still to be had: all the way round is where it was.
+        self.cursor.skip(found.map_or(self.len - 1, |(passed, _)| passed));
+        found.map(|(_, index)| index)
     }
 
     /// The endpoint that had the last turn, if there was any.
@@ -60,5 +61,6 @@ mod tests {
             false
         });
         assert_eq!((picked, asked), (None, vec![2, 3, 0, 1]));
+        assert_eq!(ring.pick(), 2, "nobody had the turn, so that it is not lost");
     }
 }

@@ -82,7 +82,12 @@ impl Weighted {
             }
             asked.insert(index);
         }
-        asked.ask_the_rest(self.len, chance, admits)
+        let found = asked.ask_the_rest(self.len, chance, admits);
+        if found.is_none() {
+            // A turn that nobody took is still to be had: all the way round is where it was.
+            self.cursor.skip(self.cycle.len() - 1);
+        }
+        found
     }
 
     /// One whole cycle from a place on.

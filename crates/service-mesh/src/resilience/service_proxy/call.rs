@@ -241,7 +241,8 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     #[cold]
     fn settle_otherwise(self, answer: Answer, outcome: Outcome, now: Option<Timestamp>) -> Verdict<P> {
         let Self { history, hold } = self;
-        let roster = history.proxy.borrow().present_roster();
+        // Who is there now, not who was there when somebody asked last: an instance may have left while this one failed.
+        let roster = history.proxy.borrow().fresh_roster();
         let mut moment = roster.moment_at(now);
         let mut baggage = hold.conclude(outcome, &roster, &mut moment);
         if let Some(telling) = &mut baggage.telling {

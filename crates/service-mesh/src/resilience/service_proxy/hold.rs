@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use service_mesh_models::ServiceInstance;
 
-use super::ServiceProxy;
 use super::explain::Telling;
 use super::roster::{Choice, Roster};
 use crate::environment::Moment;
@@ -152,10 +151,12 @@ impl Hold {
         let mut moment = self.roster.moment();
         let outcome = if self.state == State::Armed { Outcome::Failure } else { Outcome::Neutral };
         let outcome = self.outcome(outcome, &mut moment);
-        // Without its proxy there is no circuit left that anybody could ask about.
-        let roster = self.roster.proxy.upgrade().map(|proxy| ServiceProxy(proxy).present_roster());
-        let roster = roster.as_ref().unwrap_or(&self.roster);
-        let heard_by_service = heard_by_service(outcome, roster, &baggage.tried, &mut moment);
-        self.release(outcome, heard_by_service, &mut moment);
+        let heard = if outcome == Outcome::Failure {
+            let fresh = self.roster.proxy.fresh_roster();
+            heard_by_service(outcome, fresh.as_ref().unwrap_or(&self.roster), &baggage.tried, &mut moment)
+        } else {
+            outcome
+        };
+        self.release(outcome, heard, &mut moment);
     }
 }

@@ -23,7 +23,7 @@ mod target;
 mod tests;
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -37,7 +37,7 @@ pub use target::Target;
 
 use super::circuit_breaker::{CircuitBreaker, EjectionCap};
 use super::event::{Announcer, Event, EventKind, Listener};
-use super::load_balancer::{EndpointKey, EndpointSet, LoadBalancer};
+use super::load_balancer::{Endpoint, EndpointKey, EndpointSet, LoadBalancer};
 use super::retry::RetryPolicy;
 use super::sync::{Loaded, Mutex, Snapshot};
 use explain::{Audience, Telling};
@@ -96,7 +96,36 @@ struct Control {
     settings: Arc<Settings>,
     announcer: Option<Arc<Announcer>>,
     /// The circuit of each registered instance that was ever pickable.
-    circuits: HashMap<EndpointKey, CircuitBreaker>,
+    circuits: HashMap<EndpointKey, Member>,
+    /// The set of the last roster.
+    version: u64,
+    /// For the rosters.
+    proxy: WeakProxy,
+}
+
+/// The circuit of a registered instance.
+#[derive(Debug)]
+struct Member {
+    circuit: CircuitBreaker,
+    /// The last set that had this instance in it.
+    seen: u64,
+}
+
+/// The proxy that a roster is of, for whoever has only the roster and must know what came after it.
+#[derive(Clone)]
+struct WeakProxy(Weak<Inner>);
+
+impl WeakProxy {
+    /// The roster of the present set, while the proxy lasts.
+    fn fresh_roster(&self) -> Option<Loaded<Roster>> {
+        self.0.upgrade().map(|inner| ServiceProxy(inner).fresh_roster())
+    }
+}
+
+impl fmt::Debug for WeakProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakProxy").finish_non_exhaustive()
+    }
 }
 
 impl ServiceProxy {
@@ -118,10 +147,11 @@ impl ServiceProxy {
     ) -> Self {
         let (cap, settings) = (Arc::default(), Arc::new(settings));
         let name = Arc::clone(&settings.name);
-        let mut control = Control { settings, announcer, circuits: HashMap::new() };
         Self(Arc::new_cyclic(|proxy| {
-            let roster = Arc::new(control.roster(Weak::clone(proxy), service, &load_balancer, &cap));
-            Inner { name, load_balancer, cap, roster: Snapshot::new(roster), control: Mutex::new(control) }
+            let proxy = WeakProxy(Weak::clone(proxy));
+            let mut control = Control { settings, announcer, circuits: HashMap::new(), version: 0, proxy };
+            let roster = Snapshot::new(Arc::new(control.roster(service, &load_balancer, &cap)));
+            Inner { name, load_balancer, cap, roster, control: Mutex::new(control) }
         }))
     }
 
@@ -206,9 +236,9 @@ impl ServiceProxy {
     pub fn update_circuit_breaker(&self, config: impl Into<Arc<CircuitBreakerConfig>>) {
         let config = config.into();
         self.circuit_breaker().update_config(Arc::clone(&config));
-        let inherited = matches!(self.0.control.lock().settings.instance_circuits, InstanceCircuits::Inherited);
-        if inherited {
-            self.update_instance_circuits(&config);
+        let control = self.0.control.lock();
+        if matches!(control.settings.instance_circuits, InstanceCircuits::Inherited) {
+            control.circuits().for_each(|circuit| circuit.update_config(Arc::clone(&config)));
         }
     }
 
@@ -216,15 +246,7 @@ impl ServiceProxy {
     pub fn update_instance_circuit_breaker(&self, config: impl Into<Arc<CircuitBreakerConfig>>) {
         let config = config.into();
         self.change(|settings| settings.instance_circuits = InstanceCircuits::Given(Arc::clone(&config)));
-        self.update_instance_circuits(&config);
-    }
-
-    fn update_instance_circuits(&self, config: &Arc<CircuitBreakerConfig>) {
-        // Not under the lock: a circuit that is updated delivers its events, and listeners may call the proxy back.
-        let circuits: Vec<_> = self.0.control.lock().circuits.values().cloned().collect();
-        for circuit in circuits {
-            circuit.update_config(Arc::clone(config));
-        }
+        self.0.control.lock().circuits().for_each(|circuit| circuit.update_config(Arc::clone(&config)));
     }
 
     /// Adds a listener for everything that happens here, to the service's circuit and to those of the instances, from now
@@ -234,7 +256,7 @@ impl ServiceProxy {
         let announcer = Arc::clone(control.announcer.get_or_insert_default());
         announcer.subscribe(Arc::new(listener));
         self.roster().service.attach(&announcer);
-        control.circuits.values().for_each(|circuit| circuit.attach(&announcer));
+        control.circuits().for_each(|circuit| circuit.attach(&announcer));
     }
 
     // ----- for the call machine -----
@@ -244,20 +266,20 @@ impl ServiceProxy {
         self.0.roster.load()
     }
 
+    /// The roster of the balancer's present set, where one of a moment ago will not do.
+    #[inline]
+    fn fresh_roster(&self) -> Loaded<Roster> {
+        let mut roster = self.roster();
+        self.refresh(&mut roster);
+        roster
+    }
+
     /// Sees to it that the roster is of the balancer's present set.
     #[inline]
     fn refresh(&self, roster: &mut Loaded<Roster>) {
         if roster.set.version() != self.0.load_balancer.version() {
             *roster = self.current_roster();
         }
-    }
-
-    /// The same for those who hold none, or one that may be old.
-    #[inline]
-    fn present_roster(&self) -> Loaded<Roster> {
-        let mut roster = self.roster();
-        self.refresh(&mut roster);
-        roster
     }
 
     /// The roster of the balancer's present set.
@@ -279,8 +301,7 @@ impl ServiceProxy {
     }
 
     fn publish_locked(&self, control: &mut Control, service: &CircuitBreaker) {
-        let proxy = Arc::downgrade(&self.0);
-        self.0.roster.store(Arc::new(control.roster(proxy, service, &self.0.load_balancer, &self.0.cap)));
+        self.0.roster.store(Arc::new(control.roster(service, &self.0.load_balancer, &self.0.cap)));
     }
 
     /// Tells the listeners, if there are any, what becomes of a call.
@@ -295,34 +316,34 @@ impl ServiceProxy {
 }
 
 impl Control {
+    /// The circuits of all registered instances that were ever pickable.
+    fn circuits(&self) -> impl Iterator<Item = &CircuitBreaker> {
+        self.circuits.values().map(|member| &member.circuit)
+    }
+
     /// A roster of the balancer's present set. Instances that are still registered keep their circuits.
-    fn roster(
-        &mut self,
-        proxy: Weak<Inner>,
-        service: &CircuitBreaker,
-        load_balancer: &LoadBalancer,
-        cap: &Arc<EjectionCap>,
-    ) -> Roster {
+    fn roster(&mut self, service: &CircuitBreaker, load_balancer: &LoadBalancer, cap: &Arc<EjectionCap>) -> Roster {
         let set = load_balancer.endpoint_set();
-        let registered = load_balancer.registered_keys();
-        self.circuits.retain(|key, _| registered.contains(key));
         cap.resize(self.settings.config.max_ejected_ratio(), set.endpoints().len());
         let config = match &self.settings.instance_circuits {
             InstanceCircuits::Inherited => Some(service.config()),
             InstanceCircuits::Given(config) => Some(Arc::clone(config)),
             InstanceCircuits::Off => None,
         };
-        let circuits = config.map_or_else(Box::default, |config| self.circuits(&config, &set, cap));
-        Roster { proxy, settings: Arc::clone(&self.settings), service: service.clone(), set, circuits }
+        let circuits = config.map_or_else(Box::default, |config| self.circuits_of(&config, &set, cap));
+        self.take_out(set.version(), &load_balancer.registered_keys());
+        let (settings, proxy) = (Arc::clone(&self.settings), self.proxy.clone());
+        Roster { settings, service: service.clone(), set, circuits, proxy }
     }
 
-    fn circuits(
+    /// The circuit of each endpoint of this set, in its order.
+    fn circuits_of(
         &mut self,
         config: &Arc<CircuitBreakerConfig>,
         set: &EndpointSet,
         cap: &Arc<EjectionCap>,
     ) -> Box<[CircuitBreaker]> {
-        let (settings, announcer) = (&self.settings, &self.announcer);
+        let (settings, announcer, version) = (&self.settings, &self.announcer, self.version);
         let circuits = &mut self.circuits;
         let make = |id: &str| {
             CircuitBreaker::builder(format!("{}/{id}", settings.name))
@@ -331,10 +352,28 @@ impl Control {
                 .of_service(announcer.clone(), Some(Arc::clone(cap)))
                 .build()
         };
-        set.endpoints()
-            .iter()
-            .map(|endpoint| circuits.entry(endpoint.key()).or_insert_with(|| make(&endpoint.instance().id)).clone())
-            .collect()
+        let circuit = |endpoint: &Endpoint| {
+            let fresh = || Member { circuit: make(&endpoint.instance().id), seen: version };
+            let member = circuits.entry(endpoint.key()).or_insert_with(fresh);
+            if std::mem::replace(&mut member.seen, set.version()) != version {
+                member.circuit.set_in_rotation(true);
+            }
+            member.circuit.clone()
+        };
+        set.endpoints().iter().map(circuit).collect()
+    }
+
+    /// Takes the circuits of those who left the set out of rotation, and forgets whoever is not registered any more.
+    fn take_out(&mut self, version: u64, registered: &HashSet<EndpointKey>) {
+        let before = std::mem::replace(&mut self.version, version);
+        self.circuits.retain(|key, member| {
+            let is_registered = registered.contains(key);
+            let has_left = member.seen == before && before != version;
+            if has_left || !is_registered {
+                member.circuit.set_in_rotation(false);
+            }
+            is_registered
+        });
     }
 }
 

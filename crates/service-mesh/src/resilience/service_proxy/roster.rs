@@ -1,9 +1,10 @@
 //! Who may be called, and by which circuits: the balancer's snapshot, and a circuit for each of its endpoints.
 //!
 //! One load of one pointer gives a call everything that it must agree with itself about. A roster is replaced as a
-//! whole when the balancer's set or the proxy's settings change; a call keeps the one that it began with.
+//! whole when the balancer's set or the proxy's settings change; an attempt keeps the one that it began with, and its
+//! verdict asks who is there then.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use service_mesh_models::{CircuitBreakerConfig, CircuitOpenError, RefusalReason, ServiceProxyConfig};
@@ -14,20 +15,20 @@ use crate::resilience::clock::Timestamp;
 use crate::resilience::load_balancer::{EndpointKey, EndpointSet};
 use crate::resilience::retry::RetryPolicy;
 
-use super::Inner;
+use super::WeakProxy;
 use super::explain::PassedOver;
 use super::hold::Baggage;
 
 /// What one attempt chooses from.
 #[derive(Debug)]
 pub(crate) struct Roster {
-    /// Whose it is: an attempt that ends asks there who is there by now.
-    pub(super) proxy: Weak<Inner>,
     pub(super) settings: Arc<Settings>,
     pub(super) service: CircuitBreaker,
     pub(super) set: Arc<EndpointSet>,
     /// One for each endpoint of the set, in its order; none where instances have no circuits.
     pub(super) circuits: Box<[CircuitBreaker]>,
+    /// Whose it is, for an attempt that is dropped and has nobody else to ask who is there.
+    pub(super) proxy: WeakProxy,
 }
 
 /// What the user has set, but for the service's own circuit.

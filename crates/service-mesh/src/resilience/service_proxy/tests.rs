@@ -212,3 +212,80 @@ fn a_call_may_be_sent_to_another_thread() {
     });
     spawn(async move { other.call_async(|target| async move { Ok::<_, ()>(target.address()) }).await });
 }
+
+/// One call's attempt at "a" of a proxy whose circuits trip at once.
+fn attempt_at_a(clock: &ManualClock, ids: &[&str]) -> (ServiceProxy, Attempt<ServiceProxy>) {
+    let config = ServiceProxyConfig::builder().attempt_timeout(SECOND).build().unwrap();
+    let proxy = proxy(clock, ids, |builder| builder.circuit_breaker(circuit(1)).config(config));
+    let attempt = proxy.begin_owned(&CallOptions::new()).admit().unwrap();
+    assert_eq!(attempt.instance().id, "a");
+    (proxy, attempt)
+}
+
+#[test]
+fn an_instance_that_has_left_hides_no_failure() {
+    let clock = ManualClock::new();
+    let (proxy, attempt) = attempt_at_a(&clock, &["a", "b"]);
+    proxy.load_balancer().deregister("b");
+    drop(attempt.settle(Answer::failure()));
+    assert_eq!(proxy.circuit_breaker().state(), CircuitState::Open);
+
+    let (proxy, attempt) = attempt_at_a(&clock, &["a", "b"]);
+    proxy.load_balancer().mark_healthy("b", false);
+    clock.advance(SECOND);
+    drop(attempt);
+    assert_eq!(proxy.circuit_breaker().state(), CircuitState::Open);
+}
+
+#[test]
+fn an_instance_that_came_meanwhile_hides_a_failure() {
+    let clock = ManualClock::new();
+    let (proxy, attempt) = attempt_at_a(&clock, &["a"]);
+    proxy.load_balancer().register(ServiceInstance::new("b", "b", 80));
+    let Verdict::Retry { call, .. } = attempt.settle(Answer::failure()) else { panic!("b would admit") };
+    assert_eq!(call.admit().unwrap().instance().id, "b");
+    assert_eq!(proxy.circuit_breaker().state(), CircuitState::Closed);
+}
+
+#[test]
+fn a_call_that_has_tried_everyone_goes_round_again_in_order() {
+    let clock = ManualClock::new();
+    let retry = RetryConfig::builder().max_retries(5).build().unwrap();
+    let proxy = proxy(&clock, &["a", "b"], |builder| builder.circuit_breaker(circuit(9)).retry(retry));
+    let mut ids = String::new();
+    let answer = proxy.call(|attempt| {
+        ids.push_str(&attempt.instance().id);
+        Err::<(), _>("down")
+    });
+    assert_eq!((answer.unwrap_err().attempts(), ids.as_str()), (6, "ababab"));
+}
+
+#[test]
+fn who_cannot_be_picked_has_no_part_in_the_share_that_may_be_ejected() {
+    let clock = ManualClock::new();
+    let config = ServiceProxyConfig::builder().max_ejected_ratio(0.5).build().unwrap();
+    let proxy = proxy(&clock, &["a", "b", "c"], |builder| builder.config(config));
+    let circuit = |id: &str| proxy.instance_circuit_breaker(id).unwrap();
+    let fail = |id: &str| {
+        let circuit = circuit(id);
+        (0..3).for_each(|_| circuit.record_failure());
+        circuit.state()
+    };
+    let held = circuit("a");
+    assert_eq!((fail("a"), fail("b")), (CircuitState::Open, CircuitState::Closed));
+    // Unhealthy, it is not in rotation: one of the other two may go.
+    proxy.load_balancer().mark_healthy("a", false);
+    assert_eq!((fail("b"), fail("c")), (CircuitState::Open, CircuitState::Closed));
+    // Back with an open circuit, it is counted again.
+    proxy.load_balancer().mark_healthy("a", true);
+    circuit("b").reset();
+    assert_eq!(fail("b"), CircuitState::Closed);
+    // Gone, it counts no longer, although somebody holds its circuit.
+    proxy.load_balancer().deregister("a");
+    assert_eq!((fail("b"), held.state()), (CircuitState::Open, CircuitState::Open));
+    // Nobody who is gone takes a share.
+    held.reset();
+    (0..3).for_each(|_| held.record_failure());
+    circuit("b").reset();
+    assert_eq!((held.state(), fail("c")), (CircuitState::Open, CircuitState::Open));
+}

@@ -49,7 +49,8 @@ impl Windows {
         }
     }
 
-    /// Whether one more quick success would change nothing.
+    /// Whether one more quick success would change nothing. In a time window it would: it counts there, since the old
+    /// ones leave.
     #[inline]
     pub(super) fn is_settled(&self, generation: u64) -> bool {
         self.settled.load(Ordering::Relaxed) == generation && !self.time.is_on()
