@@ -6,5 +6,7 @@
 //! - [`api`]: what may be sent between threads, dropped, cancelled or left to panic.
 #![cfg(not(loom))]
 
+mod api;
 mod properties;
 mod reference;
+mod stress;
