@@ -28,6 +28,7 @@ features: ## each set of features builds by itself
 	$(CARGO) check -p service-mesh
 	$(CARGO) check -p service-mesh --features serde
 	$(CARGO) check -p service-mesh --features tokio
+	$(CARGO) check -p service-mesh --features macros
 
 unit: ## unit, property, stress and conformance tests
 	$(CARGO) test --workspace --all-features --lib --bins --tests

@@ -88,6 +88,7 @@
 //! # Features
 //! - `tokio`: the async drivers wait with tokio's timer. Without it they take any timer
 //!   ([`Environment::with_async_sleep`]), and need none where nobody waits.
+//! - `macros`: the attributes `#[with_circuit_breaker("payments")]` and `#[with_retry]` on functions.
 //! - `serde`: configurations are read and written in the words of the policy file.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -100,6 +101,9 @@ mod environment;
 mod pages;
 mod resilience;
 
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub use driver::attribute;
 #[cfg(feature = "tokio")]
 pub use driver::sleep::TokioSleep;
 pub use driver::sleep::{AsyncSleep, NoTimer, Sleep, Sleeping, ThreadSleep};
@@ -116,4 +120,6 @@ pub use resilience::service_proxy::{
     Attempt, AttemptStory, Call, CallOptions, Ending, Explanation, PassedOver, Refused, ServiceProxy,
     ServiceProxyBuilder, Story, Target, Verdict,
 };
+#[cfg(feature = "macros")]
+pub use service_mesh_macros::{with_circuit_breaker, with_retry};
 pub use service_mesh_models::*;

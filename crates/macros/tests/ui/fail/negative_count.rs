@@ -1,0 +1,10 @@
+use service_mesh::with_retry;
+
+#[with_retry(max_retries = -1)]
+fn fetch() -> Result<(), std::io::Error> {
+    Ok(())
+}
+
+fn main() {
+    let _ = fetch();
+}
