@@ -273,17 +273,17 @@ impl CircuitBreaker {
     /// starts afresh.
     pub fn update_config(&self, config: impl Into<Arc<CircuitBreakerConfig>>) {
         let config = config.into();
-        self.locked(|control| {
-            control.config = Arc::clone(&config);
-            self.publish_rules_locked(control);
-            if Windows::are_wanted(&config) || self.0.windows.get().is_some() {
-                self.0.windows.get_or_init(|| Box::new(Windows::new())).reconfigure(&config);
-            }
-            let word = self.word();
-            if word.phase().probes() {
-                self.store_probes_locked(control, word, word.count());
-            }
-        });
+        // Nothing happens that is told to listeners: whoever updates may hold a lock.
+        let mut control = self.0.control.lock();
+        control.config = Arc::clone(&config);
+        self.publish_rules_locked(&control);
+        if Windows::are_wanted(&config) || self.0.windows.get().is_some() {
+            self.0.windows.get_or_init(|| Box::new(Windows::new())).reconfigure(&config);
+        }
+        let word = self.word();
+        if word.phase().probes() {
+            self.store_probes_locked(&control, word, word.count());
+        }
     }
 
     /// Adds a listener; it hears what happens from now on.

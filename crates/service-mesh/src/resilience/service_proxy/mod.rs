@@ -195,6 +195,19 @@ impl ServiceProxy {
         self.update_instance_circuits(&config);
     }
 
+    /// The circuits of the instances take the configuration of the service's again, now and whenever it changes. All
+    /// keep their state.
+    pub fn inherit_instance_circuit_breaker(&self) {
+        self.change(|settings| settings.instance_circuits = InstanceCircuits::Inherited);
+        self.update_instance_circuits(&self.circuit_breaker().config());
+    }
+
+    /// Instances have no circuits of their own any more. What those had counted is forgotten; instances that get
+    /// circuits again begin Closed.
+    pub fn remove_instance_circuit_breakers(&self) {
+        self.change(|settings| settings.instance_circuits = InstanceCircuits::Off);
+    }
+
     fn update_instance_circuits(&self, config: &Arc<CircuitBreakerConfig>) {
         // Not under the lock: a circuit that is updated delivers its events, and listeners may call the proxy back.
         let circuits: Vec<_> = self.0.control.lock().circuits.values().cloned().collect();
@@ -265,7 +278,8 @@ impl Control {
     fn roster(&mut self, service: &CircuitBreaker, load_balancer: &LoadBalancer, cap: &Arc<EjectionCap>) -> Roster {
         let set = load_balancer.endpoint_set();
         let registered = load_balancer.registered_keys();
-        self.circuits.retain(|key, _| registered.contains(key));
+        let have_circuits = !matches!(self.settings.instance_circuits, InstanceCircuits::Off);
+        self.circuits.retain(|key, _| have_circuits && registered.contains(key));
         cap.resize(self.settings.config.max_ejected_ratio(), set.endpoints().len());
         let config = match &self.settings.instance_circuits {
             InstanceCircuits::Inherited => Some(service.config()),
