@@ -88,6 +88,8 @@
 //! # Features
 //! - `tokio`: the async drivers wait with tokio's timer. Without it they take any timer
 //!   ([`Environment::with_async_sleep`]), and need none where nobody waits.
+//! - `policy_file`: services from one TOML file, which may be reloaded: `Mesh`.
+//! - `schema`: the JSON Schema of that file.
 //! - `serde`: configurations are read and written in the words of the policy file.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -96,12 +98,18 @@ pub mod testing;
 
 mod driver;
 mod environment;
+#[cfg(feature = "policy_file")]
+mod policy_file;
 mod resilience;
 
 #[cfg(feature = "tokio")]
 pub use driver::sleep::TokioSleep;
 pub use driver::sleep::{AsyncSleep, NoTimer, Sleep, Sleeping, ThreadSleep};
 pub use environment::Environment;
+#[cfg(feature = "schema")]
+pub use policy_file::policy_file_schema;
+#[cfg(feature = "policy_file")]
+pub use policy_file::{Mesh, MeshBuilder, Mistake, PolicyChanges, PolicyError, read_policy_file};
 pub use resilience::call_error::{CallError, CallErrorKind};
 pub use resilience::chance::Chance;
 pub use resilience::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, Grant, OwnedPermit, Permit, Refusal};
