@@ -25,8 +25,11 @@ lint: ## clippy, warnings are errors
 features: ## each set of features builds by itself
 	$(CARGO) check -p service-mesh-models
 	$(CARGO) check -p service-mesh-models --features serde
+	$(CARGO) check -p service-mesh-models --features schema
 	$(CARGO) check -p service-mesh
 	$(CARGO) check -p service-mesh --features serde
+	$(CARGO) check -p service-mesh --features policy_file
+	$(CARGO) check -p service-mesh --features schema
 	$(CARGO) check -p service-mesh --features tokio
 	$(CARGO) check -p service-mesh --features macros
 
@@ -49,10 +52,13 @@ loom: ## model-check the races, with bounded pre-emptions
 loom-full: ## the same, unbounded: minutes to hours
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release -p service-mesh --test loom --target-dir target/loom
 
+schema: ## write the JSON Schema of the policy file anew
+	$(CARGO) run -p service-mesh --features schema --example policy_schema -- docs/policy.schema.json
+
 docs: ## build the documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps
 
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help test quickstart format format-check lint features unit doctest prose conformance loom loom-full docs clean
+.PHONY: help test quickstart format format-check lint features unit doctest prose conformance loom loom-full schema docs clean

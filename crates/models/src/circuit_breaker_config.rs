@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::config::{config, in_range};
+use crate::config::{config, factor, in_range};
 use crate::{ConfigError, CountWindow, TimeWindow};
 
 /// The largest threshold: the packed state of a breaker counts in 24 bits.
@@ -66,7 +66,7 @@ impl CircuitBreakerConfig {
         in_range("failure_threshold", self.failure_threshold, 1..=COUNT_MAX)?;
         in_range("success_threshold", self.success_threshold, 1..=COUNT_MAX)?;
         in_range("half_open_max_calls", self.half_open_max_calls, 1..=COUNT_MAX)?;
-        in_range("timeout_multiplier", self.timeout_multiplier, 1.0..=f64::MAX)?;
+        factor("timeout_multiplier", self.timeout_multiplier)?;
         in_range("timeout_jitter_ratio", self.timeout_jitter_ratio, 0.0..=1.0)?;
         if let Some(max) = self.timeout_max.filter(|max| *max < self.timeout) {
             return Err(ConfigError::new(
@@ -110,8 +110,9 @@ mod tests {
             "half_open_max_calls is 16777216; allowed: 1 to 16777215"
         );
         assert_eq!(refusal(builder().timeout_jitter_ratio(1.5)), "timeout_jitter_ratio is 1.5; allowed: 0 to 1");
-        assert!(
-            refusal(builder().timeout_multiplier(f64::NAN)).starts_with("timeout_multiplier is NaN; allowed: 1 to")
+        assert_eq!(
+            refusal(builder().timeout_multiplier(f64::NAN)),
+            "timeout_multiplier is NaN; allowed: a finite number, at least 1"
         );
         assert!(refusal(builder().timeout_multiplier(f64::INFINITY)).starts_with("timeout_multiplier is inf"));
         assert_eq!(

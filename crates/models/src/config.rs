@@ -8,15 +8,16 @@ use crate::ConfigError;
 
 /// Declares a configuration and its builder.
 ///
-/// Each line is `name: Type = default`, or `name?: Type` for an option that is off by default; `in "key"` gives the
-/// key of the policy file where it differs (a duration ends in its unit). The type must have a `validate` method.
+/// Each line is `name: Type = default`; behind the `;` stands `name: Type` for each option that is off by default. `in
+/// "key"` gives the key of the policy file for a duration, which ends in its unit; `as "key"` for anything else whose key
+/// differs. The type must have a `validate` method.
 macro_rules! config {
     (
         $(#[$meta:meta])*
         $name:ident, $builder:ident {
             $(
                 $(#[$doc:meta])*
-                $field:ident $(in $key:literal)? : $type:ty = $default:expr
+                $field:ident $(in $key:literal)? $(as $word:literal)? : $type:ty = $default:expr
             ),* $(,)?
             ;
             $(
@@ -79,17 +80,41 @@ macro_rules! config {
             }
         }
 
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                fields::Fields::json_schema(generator)
+            }
+        }
+
         #[cfg(feature = "serde")]
         mod fields {
             #[allow(unused_imports, reason = "each configuration uses the types of its own fields only")]
             use super::*;
 
             #[derive(serde::Serialize, serde::Deserialize)]
+            #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
             #[serde(default, deny_unknown_fields)]
             pub(super) struct Fields {
-                $($(#[serde(rename = $key, with = "crate::seconds::codec")])? $field: $type,)*
                 $(
-                    $(#[serde(rename = $option_key, with = "crate::seconds::option_codec")])?
+                    $(#[$doc])*
+                    $(
+                        #[serde(rename = $key, with = "crate::seconds::codec")]
+                        #[cfg_attr(feature = "schema", schemars(with = "f64", extend("minimum" = 0)))]
+                    )?
+                    $(#[serde(rename = $word)])?
+                    $field: $type,
+                )*
+                $(
+                    $(#[$option_doc])*
+                    $(
+                        #[serde(rename = $option_key, with = "crate::seconds::option_codec")]
+                        #[cfg_attr(feature = "schema", schemars(with = "f64", extend("minimum" = 0)))]
+                    )?
                     #[serde(skip_serializing_if = "Option::is_none")]
                     $option: Option<$option_type>,
                 )*
@@ -129,6 +154,14 @@ pub(crate) fn in_range<T: PartialOrd + Display>(
         return Ok(());
     }
     Err(ConfigError::new(field, value, format!("{} to {}", range.start(), range.end())))
+}
+
+/// Refuses a factor that would shrink what it multiplies.
+pub(crate) fn factor(field: &'static str, value: f64) -> Result<(), ConfigError> {
+    if value >= 1.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(ConfigError::new(field, value, "a finite number, at least 1"))
 }
 
 /// Refuses what is not a ratio above zero: a rule that is reached at zero would always be reached.

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::ConfigError;
-use crate::config::{config, in_range};
+use crate::config::{config, factor};
 
 config! {
     /// How often a failed call is tried again, and how long it waits before.
@@ -38,7 +38,7 @@ config! {
 
 impl RetryConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        in_range("exponential_base", self.exponential_base, 1.0..=f64::MAX)
+        factor("exponential_base", self.exponential_base)
     }
 }
 
@@ -123,6 +123,18 @@ mod words {
                 Word::Name(name) => name.parse().map_err(D::Error::custom),
             }
         }
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Jitter {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Jitter".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let words = Self::ALL.map(Self::as_str);
+        schemars::json_schema!({ "anyOf": [{ "type": "boolean" }, { "type": "string", "enum": words }] })
     }
 }
 

@@ -26,6 +26,11 @@ pub fn duration_from_seconds(field: &'static str, seconds: f64) -> Result<Durati
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
+/// Refuses no time at all, where it would mean never or always.
+pub(crate) fn above_zero(field: &'static str, duration: Duration) -> Result<(), ConfigError> {
+    if duration.is_zero() { Err(ConfigError::new(field, 0, "above 0")) } else { Ok(()) }
+}
+
 #[cfg(feature = "serde")]
 pub(crate) mod codec {
     use core::time::Duration;

@@ -9,6 +9,8 @@ use crate::circuit_state::{UnknownWord, find};
 /// [`as_str`](Self::as_str).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(description = "How a load balancer picks among healthy instances."))]
 #[non_exhaustive]
 pub enum LoadBalancerStrategy {
     /// One after the other, in the order of registration.

@@ -89,6 +89,8 @@
 //! - `tokio`: the async drivers wait with tokio's timer. Without it they take any timer
 //!   ([`Environment::with_async_sleep`]), and need none where nobody waits.
 //! - `macros`: the attributes `#[with_circuit_breaker("payments")]` and `#[with_retry]` on functions.
+//! - `policy_file`: services from one TOML file, which may be reloaded: `Mesh`.
+//! - `schema`: the JSON Schema of that file.
 //! - `serde`: configurations are read and written in the words of the policy file.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -99,6 +101,8 @@ mod driver;
 mod environment;
 #[cfg(all(doctest, feature = "tokio"))]
 mod pages;
+#[cfg(feature = "policy_file")]
+mod policy_file;
 mod resilience;
 
 #[cfg(feature = "macros")]
@@ -108,6 +112,10 @@ pub use driver::attribute;
 pub use driver::sleep::TokioSleep;
 pub use driver::sleep::{AsyncSleep, NoTimer, Sleep, Sleeping, ThreadSleep};
 pub use environment::Environment;
+#[cfg(feature = "schema")]
+pub use policy_file::policy_file_schema;
+#[cfg(feature = "policy_file")]
+pub use policy_file::{Mesh, MeshBuilder, Mistake, PolicyChanges, PolicyError, read_policy_file};
 pub use resilience::call_error::{CallError, CallErrorKind};
 pub use resilience::chance::Chance;
 pub use resilience::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, Grant, OwnedPermit, Permit, Refusal};

@@ -10,10 +10,14 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(not(loom))]
-use std::sync::{Mutex as Inner, MutexGuard, PoisonError};
+pub(crate) use std::sync::MutexGuard;
+#[cfg(not(loom))]
+use std::sync::{Mutex as Inner, PoisonError};
 
 #[cfg(loom)]
-use loom::sync::{Mutex as Inner, MutexGuard};
+use loom::sync::Mutex as Inner;
+#[cfg(loom)]
+pub(crate) use loom::sync::MutexGuard;
 
 /// A mutex without poison.
 #[derive(Debug, Default)]

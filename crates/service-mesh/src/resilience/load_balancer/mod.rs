@@ -43,7 +43,7 @@ use std::time::Duration;
 use service_mesh_models::{LoadBalancerStrategy, ServiceInstance};
 
 use super::clock::Timestamp;
-use super::sync::{AtomicU64, Mutex, Ordering, Snapshot};
+use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Snapshot};
 use crate::environment::Environment;
 pub use builder::LoadBalancerBuilder;
 pub(crate) use endpoint::{Endpoint, EndpointKey};
@@ -100,7 +100,6 @@ struct Inner {
     /// Ordering: stored with Release; whoever loads it with Acquire and then loads `set` gets that set or a later one.
     version: AtomicU64,
     registry: Mutex<Registry>,
-    slow_start: Duration,
     environment: Environment,
 }
 
@@ -136,7 +135,6 @@ impl LoadBalancer {
             version: AtomicU64::new(set.version()),
             set: Snapshot::new(Arc::new(set)),
             registry: Mutex::new(registry),
-            slow_start,
             environment,
         }))
     }
@@ -195,10 +193,10 @@ impl LoadBalancer {
     /// Makes these the registered instances, in one step: whoever is not listed is taken out. For discovery.
     ///
     /// Those that are registered already keep their place in the order, since a list may come shuffled; new ones stand
-    /// behind them, as listed. With the same host and port they keep their connections in flight, and their mark of
-    /// [`mark_healthy`](Self::mark_healthy) unless the list has news of their health: `healthy` differs from what was
-    /// registered before. Of several with the same id the last counts. A list that changes nothing costs no new
-    /// snapshot.
+    /// behind them, as listed. With the same host and port they keep their connections in flight, and what
+    /// [`mark_healthy`](Self::mark_healthy) and [`set_weight`](Self::set_weight) said of them unless the list has news of
+    /// it: `healthy` or `weight` differs from what was registered before. Of several with the same id the last counts.
+    /// A list that changes nothing costs no new snapshot.
     pub fn set_instances(&self, instances: impl IntoIterator<Item = ServiceInstance>) {
         // Collected before the lock is taken: an iterator may do anything.
         let instances = instances.into_iter().collect();
@@ -225,6 +223,17 @@ impl LoadBalancer {
         self.change(|registry, _| registry.set_strategy(strategy));
     }
 
+    /// For how long the share of a new or recovered instance rises; zero for not at all.
+    pub fn slow_start(&self) -> Duration {
+        self.0.registry.lock().slow_start()
+    }
+
+    /// Changes that time, also for those that rise at present. Those that became pickable while it was zero have risen.
+    pub fn set_slow_start(&self, slow_start: Duration) {
+        let now = self.0.environment.now();
+        self.publish(self.0.registry.lock(), Some(now), |registry, _| registry.set_slow_start(slow_start));
+    }
+
     /// Every registered instance, in order of registration, those too that are not picked. Takes the lock of changes
     /// and allocates: for pages and metrics.
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
@@ -249,10 +258,24 @@ impl LoadBalancer {
 
     /// Changes what is registered and, if that made a difference, publishes the set that follows.
     fn change<R>(&self, change: impl FnOnce(&mut Registry, Option<Timestamp>) -> R) -> R {
+        let mut registry = self.0.registry.lock();
+        let mut now = None;
+        // The clock is read only where time matters, and not under the lock: it is somebody else's code.
+        if !registry.slow_start().is_zero() {
+            drop(registry);
+            now = Some(self.0.environment.now());
+            registry = self.0.registry.lock();
+        }
+        self.publish(registry, now, change)
+    }
+
+    fn publish<R>(
+        &self,
+        mut registry: MutexGuard<'_, Registry>,
+        now: Option<Timestamp>,
+        change: impl FnOnce(&mut Registry, Option<Timestamp>) -> R,
+    ) -> R {
         let inner = &*self.0;
-        // The clock is somebody else's code: it is read before the lock is taken, and only where time matters.
-        let now = (!inner.slow_start.is_zero()).then(|| inner.environment.now());
-        let mut registry = inner.registry.lock();
         registry.catch_up(&inner.set.load());
         let result = change(&mut registry, now);
         if registry.take_changed() {

@@ -93,8 +93,8 @@ impl Registry {
             self.append(instance, now);
             return None;
         };
-        let healthy = instance.healthy;
-        Some(self.replace(place, instance, healthy, now))
+        let (healthy, weight) = (instance.healthy, instance.weight);
+        Some(self.replace(place, instance, healthy, weight, now))
     }
 
     pub(super) fn deregister(&mut self, id: &str) -> Option<Arc<ServiceInstance>> {
@@ -119,10 +119,12 @@ impl Registry {
         for instance in instances {
             if let Some(place) = places.get(&instance.id) {
                 let entry = &self.entries[*place];
-                let has_news = instance.healthy != entry.endpoint.instance().healthy;
-                let keeps_mark = entry.endpoint.is_at_address_of(&instance) && !has_news;
-                let healthy = if keeps_mark { entry.healthy } else { instance.healthy };
-                self.replace(*place, instance, healthy, now);
+                let listed = entry.endpoint.instance();
+                let stays = entry.endpoint.is_at_address_of(&instance);
+                let healthy =
+                    if stays && instance.healthy == listed.healthy { entry.healthy } else { instance.healthy };
+                let weight = if stays && instance.weight == listed.weight { entry.weight } else { instance.weight };
+                self.replace(*place, instance, healthy, weight, now);
             } else {
                 places.insert(instance.id.clone(), self.entries.len());
                 self.append(instance, now);
@@ -152,6 +154,15 @@ impl Registry {
             self.resume = 0;
             self.has_changed = true;
         }
+    }
+
+    pub(super) const fn slow_start(&self) -> Duration {
+        self.slow_start
+    }
+
+    pub(super) fn set_slow_start(&mut self, slow_start: Duration) {
+        self.has_changed |= slow_start != self.slow_start;
+        self.slow_start = slow_start;
     }
 
     pub(super) fn statuses(&self) -> Vec<EndpointStatus> {
@@ -185,9 +196,9 @@ impl Registry {
         place: usize,
         instance: ServiceInstance,
         healthy: bool,
+        weight: u32,
         now: Option<Timestamp>,
     ) -> Arc<ServiceInstance> {
-        let weight = instance.weight;
         let present = &self.entries[place].endpoint;
         let replaced = Arc::clone(present.instance());
         if !present.is_at_address_of(&instance) {

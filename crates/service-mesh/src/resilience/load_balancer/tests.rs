@@ -196,6 +196,40 @@ fn a_new_list_keeps_places_marks_and_counts_of_those_who_stay() {
 }
 
 #[test]
+fn a_new_list_drains_nobody_anew_and_brings_nobody_drained_back_without_news() {
+    let balancer = balancer(LoadBalancerStrategy::RoundRobin, &["a", "b"]);
+    balancer.set_weight("a", 0);
+    balancer.set_instances([instance("a"), instance("b"), instance("c")]);
+    assert_eq!(picks(&balancer, 4), "b c b c");
+    balancer.set_instances([instance("a").with_weight(2), instance("b"), instance("c")]);
+    assert_eq!(picks(&balancer, 3), "a b c");
+    balancer.set_weight("a", 0);
+    balancer.set_instances([ServiceInstance::new("a", "elsewhere", 80).with_weight(2)]);
+    assert_eq!(picks(&balancer, 2), "a a");
+}
+
+#[test]
+fn a_slow_start_that_is_switched_on_spares_those_who_come_after_it() {
+    const PICKS: usize = 10_000;
+    let clock = ManualClock::new();
+    let environment = Environment::manual(&clock);
+    let balancer = LoadBalancer::builder().strategy(LoadBalancerStrategy::Weighted).environment(environment).build();
+    let count = |id: &str| counts((0..PICKS).filter_map(|_| next(&balancer))).get(id).copied().unwrap_or(0);
+    balancer.set_instances(["a", "b"].map(instance));
+    clock.advance(Duration::from_secs(1));
+    balancer.set_slow_start(Duration::from_secs(60));
+    assert_eq!((balancer.slow_start(), count("a")), (Duration::from_secs(60), PICKS / 2));
+    balancer.register(instance("c"));
+    // A tenth of 1 beside 1 + 1.
+    assert!((350..600).contains(&count("c")));
+    balancer.set_slow_start(Duration::ZERO);
+    assert!((PICKS / 3..=PICKS / 3 + 1).contains(&count("c")));
+    let version = balancer.version();
+    balancer.set_slow_start(Duration::ZERO);
+    assert_eq!(balancer.version(), version);
+}
+
+#[test]
 fn the_last_of_several_with_one_id_counts() {
     let balancer = balancer(LoadBalancerStrategy::RoundRobin, &[]);
     balancer.set_instances([instance("a"), instance("b"), instance("a").with_weight(0)]);
@@ -480,9 +514,10 @@ proptest! {
                     balancer.set_instances(ids.iter().map(|id| instance(&id.to_string())));
                     model.list.iter_mut().for_each(|member| member.is_there &= ids.contains(&member.id));
                     for id in ids {
-                        let healthy = model.find(id).is_none_or(|member| member.healthy);
-                        model.register(id);
-                        model.find(id).unwrap().healthy = healthy;
+                        // The list has no news of those who are there.
+                        if model.find(id).is_none() {
+                            model.register(id);
+                        }
                     }
                 }
                 Step::Pick(count) => {

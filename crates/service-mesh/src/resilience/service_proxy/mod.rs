@@ -246,7 +246,24 @@ impl ServiceProxy {
     pub fn update_instance_circuit_breaker(&self, config: impl Into<Arc<CircuitBreakerConfig>>) {
         let config = config.into();
         self.change(|settings| settings.instance_circuits = InstanceCircuits::Given(Arc::clone(&config)));
-        self.0.control.lock().circuits().for_each(|circuit| circuit.update_config(Arc::clone(&config)));
+        self.update_instance_circuits(&config);
+    }
+
+    /// The circuits of the instances take the configuration of the service's again, now and whenever it changes. All
+    /// keep their state.
+    pub fn inherit_instance_circuit_breaker(&self) {
+        self.change(|settings| settings.instance_circuits = InstanceCircuits::Inherited);
+        self.update_instance_circuits(&self.circuit_breaker().config());
+    }
+
+    /// Instances have no circuits of their own any more. What those had counted is forgotten; instances that get
+    /// circuits again begin Closed.
+    pub fn remove_instance_circuit_breakers(&self) {
+        self.change(|settings| settings.instance_circuits = InstanceCircuits::Off);
+    }
+
+    fn update_instance_circuits(&self, config: &Arc<CircuitBreakerConfig>) {
+        self.0.control.lock().circuits().for_each(|circuit| circuit.update_config(Arc::clone(config)));
     }
 
     /// Adds a listener for everything that happens here, to the service's circuit and to those of the instances, from now
@@ -330,8 +347,10 @@ impl Control {
             InstanceCircuits::Given(config) => Some(Arc::clone(config)),
             InstanceCircuits::Off => None,
         };
+        // Where instances have no circuits, none is kept.
+        let kept = config.as_ref().map_or_else(HashSet::new, |_| load_balancer.registered_keys());
         let circuits = config.map_or_else(Box::default, |config| self.circuits_of(&config, &set, cap));
-        self.take_out(set.version(), &load_balancer.registered_keys());
+        self.take_out(set.version(), &kept);
         let (settings, proxy) = (Arc::clone(&self.settings), self.proxy.clone());
         Roster { settings, service: service.clone(), set, circuits, proxy }
     }

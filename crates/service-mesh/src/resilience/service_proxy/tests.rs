@@ -199,6 +199,35 @@ fn settings_change_under_way() {
 }
 
 #[test]
+fn circuits_of_instances_are_switched_off_and_on_and_inherit_again() {
+    let clock = ManualClock::new();
+    let proxy = proxy(&clock, &["a", "b"], |builder| builder.instance_circuit_breaker(circuit(7)));
+    let threshold = || Some(proxy.instance_circuit_breaker("a")?.config().failure_threshold());
+    proxy.instance_circuit_breaker("a").unwrap().record_failure();
+    proxy.inherit_instance_circuit_breaker();
+    assert_eq!(threshold(), Some(3));
+    assert_eq!(proxy.instance_circuit_breaker("a").unwrap().failure_count(), 1);
+    proxy.update_circuit_breaker(circuit(2));
+    assert_eq!(threshold(), Some(2));
+    proxy.instance_circuit_breaker("a").unwrap().force_open();
+    proxy.remove_instance_circuit_breakers();
+    assert_eq!(threshold(), None);
+    assert_eq!(proxy.call(|attempt| Ok::<_, ()>(attempt.instance().id.clone())), Ok(String::from("a")));
+    proxy.inherit_instance_circuit_breaker();
+    assert_eq!((threshold(), proxy.instance_circuit_breaker("a").unwrap().state()), (Some(2), CircuitState::Closed));
+}
+
+#[test]
+fn a_circuit_may_be_reconfigured_from_within_its_listener() {
+    let clock = ManualClock::new();
+    let proxy = proxy(&clock, &["a"], |builder| builder);
+    let inner = proxy.clone();
+    proxy.subscribe(move |_: &Event| inner.update_circuit_breaker(circuit(9)));
+    proxy.circuit_breaker().force_open();
+    assert_eq!(proxy.circuit_breaker().config().failure_threshold(), 9);
+}
+
+#[test]
 fn a_call_may_be_sent_to_another_thread() {
     fn spawn<T: Send + 'static>(_: T) {}
     let proxy = ServiceProxy::new("payments");

@@ -1,0 +1,121 @@
+//! How the sidecar asks an instance whether it is well.
+
+use core::fmt;
+use core::str::FromStr;
+use core::time::Duration;
+
+use crate::circuit_state::{UnknownWord, find};
+use crate::config::{config, in_range};
+use crate::{ConfigError, seconds::above_zero};
+
+config! {
+    /// How the sidecar asks an instance whether it is well. The libraries read it and leave it alone.
+    ///
+    /// `rise` and `fall` are `HAProxy`'s, with its defaults; interval and timeout are those of Kubernetes' probes.
+    ///
+    /// ```
+    /// use service_mesh_models::{HealthCheckConfig, HealthCheckType};
+    /// let check = HealthCheckConfig::builder().path(String::from("/ready")).build()?;
+    /// assert_eq!((check.kind(), check.rise(), check.fall()), (HealthCheckType::Http, 2, 3));
+    /// # Ok::<(), service_mesh_models::ConfigError>(())
+    /// ```
+    HealthCheckConfig, HealthCheckConfigBuilder {
+        /// What is asked: `http` a path, `tcp` for a connection only. Default `http`.
+        kind as "type": HealthCheckType = HealthCheckType::Http,
+        /// How long after one question the next is asked, in seconds in the policy file. Above 0, default 10 s.
+        interval in "interval_seconds": Duration = Duration::from_secs(10),
+        /// How long an answer may take. Above 0, not longer than the interval, default 1 s.
+        timeout in "timeout_seconds": Duration = Duration::from_secs(1),
+        /// Good answers in a row that make an unhealthy instance healthy. At least 1, default 2.
+        rise: u32 = 2,
+        /// Bad answers in a row that make a healthy instance unhealthy. At least 1, default 3.
+        fall: u32 = 3
+        ;
+        /// What is asked for over HTTP; begins with a slash. Default `/`.
+        path: String,
+    }
+}
+
+impl HealthCheckConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        above_zero("interval_seconds", self.interval)?;
+        above_zero("timeout_seconds", self.timeout)?;
+        if self.timeout > self.interval {
+            let allowed = format!("at most interval_seconds, which is {}", self.interval.as_secs_f64());
+            return Err(ConfigError::new("timeout_seconds", self.timeout.as_secs_f64(), allowed));
+        }
+        in_range("rise", self.rise, 1..=u32::MAX)?;
+        in_range("fall", self.fall, 1..=u32::MAX)?;
+        match &self.path {
+            Some(path) if self.kind == HealthCheckType::Tcp => {
+                Err(ConfigError::new("path", format_args!("{path:?}"), "none where type is \"tcp\""))
+            }
+            Some(path) if !path.starts_with('/') => {
+                Err(ConfigError::new("path", format_args!("{path:?}"), "a path that begins with /"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a health check asks. `Display`, `FromStr` and serde use the words `http` and `tcp`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(description = "What a health check asks."))]
+#[non_exhaustive]
+pub enum HealthCheckType {
+    /// An HTTP request, whose status is judged.
+    #[default]
+    Http,
+    /// Whether a connection can be made.
+    Tcp,
+}
+
+impl HealthCheckType {
+    /// All types.
+    pub const ALL: [Self; 2] = [Self::Http, Self::Tcp];
+
+    /// The word for this type.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+impl fmt::Display for HealthCheckType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for HealthCheckType {
+    type Err = UnknownWord;
+
+    fn from_str(word: &str) -> Result<Self, UnknownWord> {
+        find(word, &Self::ALL, Self::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_names_field_value_and_range() {
+        let refusal = |builder: HealthCheckConfigBuilder| builder.build().unwrap_err().to_string();
+        let builder = HealthCheckConfig::builder;
+        assert_eq!(refusal(builder().interval(Duration::ZERO)), "interval_seconds is 0; allowed: above 0");
+        assert_eq!(
+            refusal(builder().timeout(Duration::from_secs(11))),
+            "timeout_seconds is 11; allowed: at most interval_seconds, which is 10"
+        );
+        assert_eq!(refusal(builder().rise(0)), "rise is 0; allowed: 1 to 4294967295");
+        assert_eq!(refusal(builder().path(String::from("x"))), "path is \"x\"; allowed: a path that begins with /");
+        assert_eq!(
+            refusal(builder().kind(HealthCheckType::Tcp).path(String::from("/"))),
+            "path is \"/\"; allowed: none where type is \"tcp\""
+        );
+    }
+}

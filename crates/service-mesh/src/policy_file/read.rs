@@ -1,0 +1,439 @@
+//! Every section of the policy file, one after the other: which keys it has, and what they become.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use service_mesh_models::{
+    AdminConfig, CircuitBreakerConfig, CircuitBreakerConfigBuilder, CountWindow, CountWindowBuilder, HealthCheckConfig,
+    HealthCheckConfigBuilder, HealthCheckType, InstanceCircuitBreaker, Jitter, LimitsConfig, LimitsConfigBuilder,
+    ListenerConfig, LoadBalancerStrategy, PolicyFile, RetryBudgetConfig, RetryBudgetConfigBuilder, RetryConfig,
+    RetryConfigBuilder, RouteConfig, ServiceInstance, ServicePolicy, ServiceProxyConfig, TimeWindow, TimeWindowBuilder,
+    TimeoutsConfig, UnknownWord, duration_from_seconds,
+};
+use toml::de::DeValue;
+
+use super::PolicyError;
+use super::document::{Document, Entry, Read, Table};
+
+/// Reads a policy file and checks all of it, without making anything of it. `service_mesh::Mesh` does both.
+///
+/// # Errors
+/// Every mistake, with its line and column.
+///
+/// ```
+/// let file = service_mesh::read_policy_file("[services.payments]\nstrategy = 'random'")?;
+/// assert_eq!(file.services["payments"].strategy.as_str(), "random");
+/// # Ok::<(), service_mesh::PolicyError>(())
+/// ```
+pub fn read_policy_file(text: &str) -> Result<PolicyFile, PolicyError> {
+    Document::read(text, policy_file)
+}
+
+fn policy_file(root: Table<'_>) -> Option<PolicyFile> {
+    let mut file = PolicyFile::default();
+    file.services = root.entry("services").and_then(|entry| named(&entry, service)).unwrap_or_default();
+    file.listeners = root.entry("listeners").and_then(|entry| named(&entry, listener)).unwrap_or_default();
+    let names = Names { services: names(&root, "services"), listeners: names(&root, "listeners") };
+    let routes = root.entry("routes").and_then(|entry| entry.elements()).unwrap_or_default();
+    file.routes = routes.iter().filter_map(|entry| route(entry, &names)).collect();
+    file.admin = root.entry("admin").and_then(|entry| admin(&entry));
+    root.finish().then_some(file)
+}
+
+/// What routes may name: also what is itself mistaken, for one mistake must not be told as two.
+struct Names<'a> {
+    services: Vec<&'a str>,
+    listeners: Vec<&'a str>,
+}
+
+fn names<'a>(root: &Table<'a>, key: &'static str) -> Vec<&'a str> {
+    match root.entry(key).map(|entry| entry.value()) {
+        Some(DeValue::Table(entries)) => entries.keys().map(|key| &**key.get_ref()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A table whose keys are names.
+fn named<T>(entry: &Entry<'_>, read: fn(&Entry<'_>) -> Option<T>) -> Option<BTreeMap<String, T>> {
+    let table = entry.table()?;
+    let mut all = BTreeMap::new();
+    for (name, entry) in table.names() {
+        if name.is_empty() {
+            entry.refuse::<()>("is empty; expected a name");
+        } else if let Some(value) = read(&entry) {
+            all.insert(name.to_owned(), value);
+        }
+    }
+    Some(all)
+}
+
+// ----- a service -----
+
+fn service(entry: &Entry<'_>) -> Option<ServicePolicy> {
+    let table = entry.table()?;
+    let mut policy = ServicePolicy::default();
+    policy.strategy = table.read("strategy").unwrap_or_default();
+    policy.instances = table.entry("instances").and_then(|entry| instances(&entry)).unwrap_or_default();
+    let circuit_breaker = match table.entry("circuit_breaker") {
+        Some(entry) => entry.table().and_then(|table| circuit_breaker(table, &policy.circuit_breaker)),
+        None => Some(policy.circuit_breaker),
+    };
+    let instance_circuit_breaker = table
+        .entry("instance_circuit_breaker")
+        .and_then(|entry| instance_circuit_breaker(&entry, circuit_breaker.as_ref()));
+    policy.instance_circuit_breaker = instance_circuit_breaker.unwrap_or_default();
+    policy.circuit_breaker = circuit_breaker.unwrap_or_default();
+    match table.entry("retry").and_then(|entry| switchable(&entry, retry)) {
+        Some(Switch::Off) => policy.retry = never(),
+        Some(Switch::Given(retry)) => policy.retry = retry,
+        None => {}
+    }
+    match table.entry("budget").and_then(|entry| switchable(&entry, budget)) {
+        Some(Switch::Off) => policy.budget = None,
+        Some(Switch::Given(budget)) => policy.budget = Some(budget),
+        None => {}
+    }
+    let timeouts = table.entry("timeouts").and_then(|entry| timeouts(entry.table()?));
+    policy.timeouts = timeouts.unwrap_or_default();
+    policy.max_ejected_ratio = table.read("max_ejected_ratio");
+    policy.explain_ratio = table.read("explain_ratio").unwrap_or(policy.explain_ratio);
+    policy.slow_start = table.read("slow_start_seconds").unwrap_or_default();
+    policy.health_check = table.entry("health_check").and_then(|entry| health_check(entry.table()?));
+    policy.limits = table.entry("limits").and_then(|entry| limits(entry.table()?)).unwrap_or_default();
+    let config = policy.proxy_config(ServiceProxyConfig::default().max_ejected_ratio());
+    table.build(config).map(|_checked| policy)
+}
+
+fn instances(entry: &Entry<'_>) -> Option<Vec<ServiceInstance>> {
+    let mut instances: Vec<ServiceInstance> = Vec::new();
+    for entry in entry.elements()? {
+        let Some(instance) = instance(&entry) else { continue };
+        if instances.iter().any(|other| other.id == instance.id) {
+            return entry.refuse(format_args!("has the id of another instance, {:?}", instance.id));
+        }
+        instances.push(instance);
+    }
+    Some(instances)
+}
+
+fn instance(entry: &Entry<'_>) -> Option<ServiceInstance> {
+    let table = entry.table()?;
+    let (id, host, port) = (table.require::<Word>("id"), table.require::<Word>("host"), table.require("port"));
+    let weight = table.read("weight").unwrap_or(1);
+    let healthy = table.read("healthy").unwrap_or(true);
+    let connections = table.read("connections").unwrap_or(0);
+    let metadata = table.entry("metadata").and_then(|entry| named(&entry, String::read)).unwrap_or_default();
+    if !table.finish() {
+        return None;
+    }
+    let mut instance = ServiceInstance::new(id?.0, host?.0, port?);
+    (instance.weight, instance.healthy) = (weight, healthy);
+    (instance.connections, instance.metadata) = (connections, metadata);
+    Some(instance)
+}
+
+/// A section that may be `false`.
+enum Switch<T> {
+    Off,
+    Given(T),
+}
+
+/// `true` says no more than a section that is not there.
+fn switchable<T>(entry: &Entry<'_>, read: fn(Table<'_>) -> Option<T>) -> Option<Switch<T>> {
+    match entry.value() {
+        DeValue::Boolean(on) => (!on).then_some(Switch::Off),
+        _ => entry.table_or("a table, or false").and_then(read).map(Switch::Given),
+    }
+}
+
+/// Starts from `base`, so that what is not said is inherited.
+fn circuit_breaker(table: Table<'_>, base: &CircuitBreakerConfig) -> Option<CircuitBreakerConfig> {
+    use CircuitBreakerConfigBuilder as Builder;
+    let builder = base.to_builder();
+    let builder = table.set("failure_threshold", builder, Builder::failure_threshold);
+    let builder = table.set("consecutive", builder, Builder::consecutive);
+    let builder = table.set("success_threshold", builder, Builder::success_threshold);
+    let builder = table.set("timeout_seconds", builder, Builder::timeout);
+    let builder = table.set("half_open_max_calls", builder, Builder::half_open_max_calls);
+    let builder = table.set("timeout_multiplier", builder, Builder::timeout_multiplier);
+    let builder = table.set("timeout_jitter_ratio", builder, Builder::timeout_jitter_ratio);
+    let builder = table.set("timeout_max_seconds", builder, |builder, time: Duration| builder.timeout_max(time));
+    let builder = table.set("probe_timeout_seconds", builder, |builder, time: Duration| builder.probe_timeout(time));
+    let builder = match table.entry("count_window") {
+        Some(entry) => builder.count_window(count_window(&entry, base.count_window())),
+        None => builder,
+    };
+    let builder = match table.entry("time_window") {
+        Some(entry) => builder.time_window(time_window(&entry, base.time_window())),
+        None => builder,
+    };
+    table.build(builder.build())
+}
+
+/// What is not said is as in the service's; where that is mistaken, nothing can be said of the whole.
+fn instance_circuit_breaker(
+    entry: &Entry<'_>,
+    service: Option<&CircuitBreakerConfig>,
+) -> Option<InstanceCircuitBreaker> {
+    match entry.value() {
+        DeValue::Boolean(true) => Some(InstanceCircuitBreaker::Inherited),
+        DeValue::Boolean(false) => Some(InstanceCircuitBreaker::Off),
+        _ => {
+            let table = entry.table_or("a table, or false")?;
+            let config = circuit_breaker(table, service?)?;
+            Some(InstanceCircuitBreaker::Given(Arc::new(config)))
+        }
+    }
+}
+
+/// `false` is none, where one would be inherited.
+fn count_window(entry: &Entry<'_>, base: Option<CountWindow>) -> Option<CountWindow> {
+    use CountWindowBuilder as Builder;
+    if matches!(entry.value(), DeValue::Boolean(false)) {
+        return None;
+    }
+    let table = entry.table_or("a table, or false")?;
+    let builder = base.unwrap_or_default().to_builder();
+    let builder = table.set("size", builder, Builder::size);
+    let builder = table.set("minimum_calls", builder, Builder::minimum_calls);
+    let builder = table.set("failure_ratio", builder, |builder, ratio: f64| builder.failure_ratio(ratio));
+    let builder = table.set("slow_call_ratio", builder, |builder, ratio: f64| builder.slow_call_ratio(ratio));
+    let builder = table.set("slow_call_seconds", builder, |builder, time: Duration| builder.slow_call(time));
+    table.build(builder.build())
+}
+
+fn time_window(entry: &Entry<'_>, base: Option<TimeWindow>) -> Option<TimeWindow> {
+    use TimeWindowBuilder as Builder;
+    if matches!(entry.value(), DeValue::Boolean(false)) {
+        return None;
+    }
+    let table = entry.table_or("a table, or false")?;
+    let builder = base.unwrap_or_default().to_builder();
+    let builder = table.set("duration_seconds", builder, Builder::duration);
+    let builder = table.set("buckets", builder, Builder::buckets);
+    let builder = table.set("minimum_calls", builder, Builder::minimum_calls);
+    let builder = table.set("failure_ratio", builder, |builder, ratio: f64| builder.failure_ratio(ratio));
+    let builder = table.set("slow_call_ratio", builder, |builder, ratio: f64| builder.slow_call_ratio(ratio));
+    let builder = table.set("slow_call_seconds", builder, |builder, time: Duration| builder.slow_call(time));
+    table.build(builder.build())
+}
+
+fn retry(table: Table<'_>) -> Option<RetryConfig> {
+    use RetryConfigBuilder as Builder;
+    let builder = table.set("max_retries", RetryConfig::builder(), Builder::max_retries);
+    let builder = table.set("initial_delay_seconds", builder, Builder::initial_delay);
+    let builder = table.set("max_delay_seconds", builder, Builder::max_delay);
+    let builder = table.set("exponential_base", builder, Builder::exponential_base);
+    let builder = table.set("jitter", builder, Builder::jitter);
+    let builder = table.set("retry_after_max_seconds", builder, Builder::retry_after_max);
+    table.build(builder.build())
+}
+
+/// `retry = false`.
+fn never() -> RetryConfig {
+    RetryConfig::builder().max_retries(0).build().expect("every number of retries is allowed")
+}
+
+fn budget(table: Table<'_>) -> Option<RetryBudgetConfig> {
+    use RetryBudgetConfigBuilder as Builder;
+    let builder = table.set("ratio", RetryBudgetConfig::builder(), Builder::ratio);
+    let builder = table.set("floor_per_second", builder, Builder::floor_per_second);
+    table.build(builder.build())
+}
+
+fn timeouts(table: Table<'_>) -> Option<TimeoutsConfig> {
+    let builder = TimeoutsConfig::builder();
+    let builder = table.set("call_seconds", builder, |builder, limit: Duration| builder.call(limit));
+    let builder = table.set("attempt_seconds", builder, |builder, limit: Duration| builder.attempt(limit));
+    let builder = table.set("connect_seconds", builder, |builder, limit: Duration| builder.connect(limit));
+    let builder = table.set("idle_seconds", builder, |builder, limit: Duration| builder.idle(limit));
+    let builder = table.set("header_seconds", builder, |builder, limit: Duration| builder.header(limit));
+    table.build(builder.build())
+}
+
+fn health_check(table: Table<'_>) -> Option<HealthCheckConfig> {
+    use HealthCheckConfigBuilder as Builder;
+    let builder = table.set("type", HealthCheckConfig::builder(), Builder::kind);
+    let builder = table.set("path", builder, |builder, path: String| builder.path(path));
+    let builder = table.set("interval_seconds", builder, Builder::interval);
+    let builder = table.set("timeout_seconds", builder, Builder::timeout);
+    let builder = table.set("rise", builder, Builder::rise);
+    let builder = table.set("fall", builder, Builder::fall);
+    table.build(builder.build())
+}
+
+fn limits(table: Table<'_>) -> Option<LimitsConfig> {
+    use LimitsConfigBuilder as Builder;
+    let builder = table.set("connections", LimitsConfig::builder(), Builder::connections);
+    let builder = table.set("in_flight", builder, Builder::in_flight);
+    let builder = table.set("queue", builder, Builder::queue);
+    let builder = table.set("header_bytes", builder, Builder::header_bytes);
+    let builder = table.set("body_bytes", builder, |builder, bytes: u64| builder.body_bytes(bytes));
+    table.build(builder.build())
+}
+
+// ----- the sidecar's -----
+
+fn listener(entry: &Entry<'_>) -> Option<ListenerConfig> {
+    let table = entry.table()?;
+    let address = table.require("address");
+    table.finish().then_some(ListenerConfig { address: address? })
+}
+
+fn route(entry: &Entry<'_>, names: &Names<'_>) -> Option<RouteConfig> {
+    let table = entry.table()?;
+    let service: Option<String> = table.require("service");
+    let mut route = RouteConfig::new(service.clone().unwrap_or_default());
+    if let (Some(entry), Some(service)) = (table.entry("service"), service)
+        && !names.services.contains(&service.as_str())
+    {
+        entry.unknown_word::<()>(&service, &names.services);
+    }
+    route.listener = table.read("listener");
+    if let (Some(entry), Some(listener)) = (table.entry("listener"), &route.listener)
+        && !names.listeners.contains(&listener.as_str())
+    {
+        entry.unknown_word::<()>(listener, &names.listeners);
+    }
+    route.host = table.read::<Word>("host").map(|word| word.0);
+    if let Some(entry) = table.entry("path_prefix")
+        && let Some(prefix) = String::read(&entry)
+    {
+        if !prefix.starts_with('/') {
+            entry.refuse::<()>(format_args!("is {prefix:?}; allowed: a path that begins with /"));
+        }
+        route.path_prefix = prefix;
+    }
+    route.method = table.read::<Word>("method").map(|word| word.0);
+    table.finish().then_some(route)
+}
+
+fn admin(entry: &Entry<'_>) -> Option<AdminConfig> {
+    let table = entry.table()?;
+    let (address, token) = (table.require("address"), table.read::<Word>("token"));
+    table.finish().then_some(AdminConfig { address: address?, token: token.map(|word| word.0) })
+}
+
+// ----- values -----
+
+impl Read for bool {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        match entry.value() {
+            DeValue::Boolean(on) => Some(*on),
+            _ => entry.expected("true or false"),
+        }
+    }
+}
+
+impl Read for u16 {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        whole(entry, Self::MAX.into())
+    }
+}
+
+impl Read for u32 {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        whole(entry, Self::MAX.into())
+    }
+}
+
+impl Read for u64 {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        whole(entry, Self::MAX)
+    }
+}
+
+fn whole<T: TryFrom<i128>>(entry: &Entry<'_>, max: u64) -> Option<T> {
+    let DeValue::Integer(written) = entry.value() else { return entry.expected("a whole number") };
+    let number =
+        i128::from_str_radix(written.as_str(), written.radix()).ok().and_then(|number| T::try_from(number).ok());
+    number.or_else(|| entry.refuse(format_args!("is {written}; allowed: 0 to {max}")))
+}
+
+impl Read for f64 {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let number = match entry.value() {
+            DeValue::Float(written) => written.as_str().parse().ok(),
+            // Nobody counts so far that a double would round it; whoever does gets the nearest.
+            #[expect(clippy::cast_precision_loss, reason = "the nearest double is what is meant")]
+            DeValue::Integer(written) => {
+                i128::from_str_radix(written.as_str(), written.radix()).ok().map(|number| number as Self)
+            }
+            _ => return entry.expected("a number"),
+        };
+        number.or_else(|| entry.expected("a number that a double can hold"))
+    }
+}
+
+impl Read for Duration {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let duration = duration_from_seconds("", f64::read(entry)?);
+        match duration {
+            Ok(duration) => Some(duration),
+            Err(error) => entry.refuse(format_args!("is {}; allowed: {}", error.value(), error.allowed())),
+        }
+    }
+}
+
+impl Read for String {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        match entry.value() {
+            DeValue::String(text) => Some(text.clone().into_owned()),
+            _ => entry.expected("a string"),
+        }
+    }
+}
+
+/// A string that is not empty.
+struct Word(String);
+
+impl Read for Word {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let word = String::read(entry)?;
+        if word.is_empty() { entry.refuse("is empty; expected some text") } else { Some(Self(word)) }
+    }
+}
+
+impl Read for SocketAddr {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let text = String::read(entry)?;
+        let address = text.parse().ok();
+        address.or_else(|| {
+            entry
+                .refuse(format_args!("is {text:?}; allowed: an IP address and a port, as 127.0.0.1:8080 or [::1]:8080"))
+        })
+    }
+}
+
+impl Read for LoadBalancerStrategy {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        word(entry)
+    }
+}
+
+impl Read for HealthCheckType {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        word(entry)
+    }
+}
+
+impl Read for Jitter {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        match entry.value() {
+            DeValue::Boolean(on) => Some((*on).into()),
+            DeValue::String(_) => word(entry),
+            _ => entry.expected("true, false, or the name of a jitter"),
+        }
+    }
+}
+
+fn word<T: FromStr<Err = UnknownWord>>(entry: &Entry<'_>) -> Option<T> {
+    let written = String::read(entry)?;
+    match written.parse() {
+        Ok(value) => Some(value),
+        Err(unknown) => entry.unknown_word(&written, unknown.known()),
+    }
+}

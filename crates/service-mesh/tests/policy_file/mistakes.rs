@@ -1,0 +1,264 @@
+use insta::assert_snapshot;
+use proptest::prelude::*;
+use service_mesh::{Mesh, read_policy_file};
+
+use crate::complete_example;
+
+fn mistakes(text: &str) -> String {
+    read_policy_file(text).unwrap_err().to_string()
+}
+
+#[test]
+fn an_unknown_key_is_told_with_its_place_and_the_one_that_was_meant() {
+    let text = "
+[service.payments]
+[services.payments]
+  stratgy = 'random'
+  instances = [{ id = 'a', host = 'h', port = 1, wieght = 2 }]
+  circuit_breaker = { failure_treshold = 3, timeout = 5 }
+  instance-circuit-breaker = false
+  colour = 'blue'
+[services.payments.retry]
+maxRetries = 3
+[admin]
+adress = '127.0.0.1:1'
+";
+    assert_snapshot!(mistakes(text), @r#"
+    2:2: service is unknown; did you mean services?
+    4:3: services.payments.stratgy is unknown; did you mean strategy?
+    5:50: services.payments.instances[0].wieght is unknown; did you mean weight?
+    6:23: services.payments.circuit_breaker.failure_treshold is unknown; did you mean failure_threshold?
+    6:45: services.payments.circuit_breaker.timeout is unknown; did you mean timeout_seconds?
+    7:3: services.payments.instance-circuit-breaker is unknown; did you mean instance_circuit_breaker?
+    8:3: services.payments.colour is unknown; allowed: strategy, instances, circuit_breaker, instance_circuit_breaker, retry, budget, timeouts, max_ejected_ratio, explain_ratio, slow_start_seconds, health_check, limits
+    10:1: services.payments.retry.maxRetries is unknown; did you mean max_retries?
+    12:1: admin.adress is unknown; did you mean address?
+    "#);
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_told_with_the_right_one() {
+    let text = "
+[services.payments]
+strategy = 3
+instances = 'a'
+circuit_breaker = false
+retry = 3
+max_ejected_ratio = 'half'
+explain_ratio = true
+slow_start_seconds = 1979-05-27
+[services.payments.limits]
+queue = 1.5
+header_bytes = -1
+[services.payments.budget]
+ratio = []
+[[services.orders.instances]]
+id = 1
+host = ''
+port = 70_000
+metadata = { zone = 1 }
+[services.orders.instance_circuit_breaker]
+consecutive = 'yes'
+count_window = true
+[services.orders.health_check]
+path = {}
+[listeners]
+web = { address = 'localhost' }
+";
+    assert_snapshot!(mistakes(text), @r#"
+    3:1: services.payments.strategy is a whole number; expected a string
+    4:1: services.payments.instances is a string; expected a list
+    5:1: services.payments.circuit_breaker is a boolean; expected a table
+    6:1: services.payments.retry is a whole number; expected a table, or false
+    7:1: services.payments.max_ejected_ratio is a string; expected a number
+    8:1: services.payments.explain_ratio is a boolean; expected a number
+    9:1: services.payments.slow_start_seconds is a date or time; expected a number
+    11:1: services.payments.limits.queue is a number with a point; expected a whole number
+    12:1: services.payments.limits.header_bytes is -1; allowed: 0 to 4294967295
+    14:1: services.payments.budget.ratio is a list; expected a number
+    16:1: services.orders.instances[0].id is a whole number; expected a string
+    17:1: services.orders.instances[0].host is empty; expected some text
+    18:1: services.orders.instances[0].port is 70000; allowed: 0 to 65535
+    19:14: services.orders.instances[0].metadata.zone is a whole number; expected a string
+    21:1: services.orders.instance_circuit_breaker.consecutive is a string; expected true or false
+    22:1: services.orders.instance_circuit_breaker.count_window is a boolean; expected a table, or false
+    24:1: services.orders.health_check.path is a table; expected a string
+    26:9: listeners.web.address is "localhost"; allowed: an IP address and a port, as 127.0.0.1:8080 or [::1]:8080
+    "#);
+}
+
+#[test]
+fn a_value_out_of_range_is_told_at_its_key_with_the_range() {
+    let text = "
+[services.a]
+circuit_breaker.failure_threshold = 0
+[services.b]
+circuit_breaker = { consecutive = false }
+[services.c.circuit_breaker]
+timeout_max_seconds = 20
+[services.c.instance_circuit_breaker]
+failure_threshold = 2
+[services.d.circuit_breaker]
+timeout_max_seconds = 40
+[services.d.instance_circuit_breaker]
+timeout_seconds = 60
+[services.e.circuit_breaker.count_window]
+size = 10
+[services.f]
+max_ejected_ratio = 0
+[services.g.timeouts]
+call_seconds = -1
+attempt_seconds = 0.0
+idle_seconds = nan
+[services.h]
+budget.ratio = inf
+retry.exponential_base = 0.5
+health_check = { type = 'tcp', path = '/' }
+limits.header_bytes = 10
+";
+    assert_snapshot!(mistakes(text), @r#"
+    3:17: services.a.circuit_breaker.failure_threshold is 0; allowed: 1 to 16777215
+    5:21: services.b.circuit_breaker.consecutive is false; allowed: true, unless count_window or time_window is set
+    7:1: services.c.circuit_breaker.timeout_max_seconds is 20; allowed: at least timeout_seconds, which is 30
+    12:13: services.d.instance_circuit_breaker.timeout_max_seconds is 40; allowed: at least timeout_seconds, which is 60
+    14:29: services.e.circuit_breaker.count_window is without a rule; allowed: failure_ratio, slow_call_ratio, or both
+    17:1: services.f.max_ejected_ratio is 0; allowed: above 0, at most 1
+    19:1: services.g.timeouts.call_seconds is -1; allowed: a finite number of seconds, at least 0
+    21:1: services.g.timeouts.idle_seconds is NaN; allowed: a finite number of seconds, at least 0
+    23:8: services.h.budget.ratio is inf; allowed: 0 to 10
+    24:7: services.h.retry.exponential_base is 0.5; allowed: a finite number, at least 1
+    25:32: services.h.health_check.path is "/"; allowed: none where type is "tcp"
+    26:8: services.h.limits.header_bytes is 10; allowed: 1024 to 4294967295
+    "#);
+}
+
+#[test]
+fn a_word_that_is_none_is_told_with_the_words_there_are() {
+    let text = "
+[services.payments]
+strategy = 'round-robin'
+retry.jitter = 'wild'
+health_check.type = 'grpc'
+[listeners.web]
+address = '127.0.0.1:80'
+[[routes]]
+service = 'paymets'
+listener = 'webb'
+[[routes]]
+service = 'x'
+path_prefix = 'pay'
+";
+    assert_snapshot!(mistakes(text), @r#"
+    3:1: services.payments.strategy is "round-robin"; did you mean round_robin?
+    4:7: services.payments.retry.jitter is "wild"; allowed: none, proportional, full, equal, decorrelated
+    5:14: services.payments.health_check.type is "grpc"; allowed: http, tcp
+    9:1: routes[0].service is "paymets"; did you mean payments?
+    10:1: routes[0].listener is "webb"; did you mean web?
+    12:1: routes[1].service is "x"; allowed: payments
+    13:1: routes[1].path_prefix is "pay"; allowed: a path that begins with /
+    "#);
+}
+
+#[test]
+fn what_is_missing_or_twice_there_is_told() {
+    let text = "
+[services.payments]
+instances = [
+    { id = 'a', host = 'h' },
+    { id = 'b', host = 'h', port = 1 },
+    { id = 'b', host = 'i', port = 1 },
+]
+[services.''.retry]
+[listeners.web]
+[[routes]]
+[admin]
+";
+    assert_snapshot!(mistakes(text), @r#"
+    4:5: services.payments.instances[0].port is missing
+    6:5: services.payments.instances[2] has the id of another instance, "b"
+    8:11: services."" is empty; expected a name
+    9:12: listeners.web.address is missing
+    10:1: routes[0].service is missing
+    11:2: admin.address is missing
+    "#);
+}
+
+#[test]
+fn what_is_no_toml_is_told_where_toml_ends() {
+    assert_snapshot!(mistakes("[services.a]\nretry = {\n"), @r#"2:10: not TOML: unclosed inline table, expected `}`"#);
+    assert_snapshot!(mistakes("[services.a]\n[services.a]\n"), @r#"2:11: not TOML: duplicate key"#);
+    assert_snapshot!(mistakes("[services.a]\nexplain_ratio = 0.1\nexplain_ratio = 0.2\n"), @r#"3:1: not TOML: duplicate key"#);
+}
+
+#[test]
+fn a_column_counts_characters() {
+    let error = read_policy_file("services = { 'größe' = { retri = 1 } }").unwrap_err();
+    let mistake = &error.mistakes()[0];
+    assert_eq!((mistake.line(), mistake.column()), (1, 26));
+    assert_eq!((mistake.key(), mistake.message()), (r#"services."größe".retri"#, "is unknown; did you mean retry?"));
+}
+
+#[test]
+fn a_file_is_named_and_one_that_is_not_there_too() {
+    let directory = tempfile();
+    let path = directory.join("mesh.toml");
+    let unreadable = Mesh::from_path(&path).unwrap_err();
+    assert_eq!(unreadable.to_string(), format!("{} cannot be read", path.display()));
+    assert!(std::error::Error::source(&unreadable).is_some() && unreadable.mistakes().is_empty());
+    std::fs::write(&path, "retry = 3").unwrap();
+    let error = Mesh::from_path(&path).unwrap_err();
+    let expected = "1:1: retry is unknown; allowed: services, listeners, routes, admin";
+    assert_eq!(error.to_string(), format!("{}:{expected}", path.display()));
+    assert_eq!(error.path(), Some(path.as_path()));
+    std::fs::write(&path, "[services.a]").unwrap();
+    let mesh = Mesh::from_path(&path).unwrap();
+    std::fs::write(&path, "[services.b]").unwrap();
+    assert_eq!(mesh.reload_path(&path).unwrap().to_string(), "b: added; a: removed");
+    std::fs::remove_dir_all(directory).unwrap();
+    assert!(mesh.reload_path(&path).is_err() && mesh.service("b").is_some());
+}
+
+/// A directory of this test process alone.
+fn tempfile() -> std::path::PathBuf {
+    let directory = std::env::temp_dir().join(format!("service-mesh-policy-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_edit_of_a_file_is_a_panic_and_every_mistake_has_a_place(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), 0..24_usize, edit()), 1..6),
+    ) {
+        let mut text: Vec<char> = complete_example().chars().collect();
+        for (at, length, with) in edits {
+            let at = at.index(text.len().max(1)).min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, with.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(error) = read_policy_file(&text) {
+            prop_assert!(!error.mistakes().is_empty());
+            for mistake in error.mistakes() {
+                let line = text.split('\n').nth(mistake.line() - 1);
+                prop_assert!(line.is_some_and(|line| mistake.column() <= line.chars().count() + 1), "{mistake}");
+            }
+        } else {
+            prop_assert!(text.parse::<Mesh>().is_ok());
+        }
+    }
+}
+
+fn edit() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(String::new()),
+        "[a-z_=\\[\\]{}\"'0-9.\n#-]{0,8}",
+        "\\PC{0,4}",
+        Just(String::from("\n[services.x]\n")),
+        Just(String::from(" = 99999999999999999999999\n")),
+        Just(String::from("= 1e999\n")),
+        Just(String::from("[[[[[[[[[[[[[[[[")),
+    ]
+}
