@@ -52,7 +52,7 @@ config! {
         timeout_max in "timeout_max_seconds": Duration,
         /// How old the newest probe must be before hung probes are written off, when all places are taken; in seconds in
         /// the policy file. Default: the longer of `timeout` and 30 s. It doubles with every write-off until the circuit
-        /// is Closed.
+        /// is Closed. With 0 every caller writes the probes off, and `half_open_max_calls` limits nothing.
         probe_timeout in "probe_timeout_seconds": Duration,
         /// A rule over the last N outcomes. Default: none.
         count_window: CountWindow,
@@ -75,6 +75,9 @@ impl CircuitBreakerConfig {
                 format!("at least timeout_seconds, which is {}", self.timeout.as_secs_f64()),
             ));
         }
+        // A window may be somebody's default, which judges nothing yet.
+        self.count_window.as_ref().map_or(Ok(()), CountWindow::validate)?;
+        self.time_window.as_ref().map_or(Ok(()), TimeWindow::validate)?;
         if !self.consecutive && self.count_window.is_none() && self.time_window.is_none() {
             return Err(ConfigError::new("consecutive", false, "true, unless count_window or time_window is set"));
         }
@@ -123,6 +126,14 @@ mod tests {
             refusal(builder().consecutive(false)),
             "consecutive is false; allowed: true, unless count_window or time_window is set"
         );
+    }
+
+    #[test]
+    fn a_window_that_judges_nothing_is_refused() {
+        let refused = refusal(CircuitBreakerConfig::builder().consecutive(false).count_window(CountWindow::default()));
+        assert_eq!(refused, "count_window is without a rule; allowed: failure_ratio, slow_call_ratio, or both");
+        let refused = refusal(CircuitBreakerConfig::builder().time_window(TimeWindow::default()));
+        assert_eq!(refused, "time_window is without a rule; allowed: failure_ratio, slow_call_ratio, or both");
     }
 
     #[test]

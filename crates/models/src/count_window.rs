@@ -36,7 +36,7 @@ config! {
 }
 
 impl CountWindow {
-    fn validate(&self) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         in_range("size", self.size, 1..=SIZE_MAX)?;
         in_range("minimum_calls", self.minimum_calls, 1..=u32::MAX)?;
         ratios("count_window", self.failure_ratio, self.slow_call_ratio, self.slow_call)

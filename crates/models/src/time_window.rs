@@ -38,7 +38,7 @@ config! {
 }
 
 impl TimeWindow {
-    fn validate(&self) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         in_range("buckets", self.buckets, 10..=1000)?;
         in_range("minimum_calls", self.minimum_calls, 1..=u32::MAX)?;
         if self.duration / self.buckets == Duration::ZERO {
