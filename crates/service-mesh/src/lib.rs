@@ -88,6 +88,7 @@
 //! # Features
 //! - `tokio`: the async drivers wait with tokio's timer. Without it they take any timer
 //!   ([`Environment::with_async_sleep`]), and need none where nobody waits.
+//! - `tower`: layers and services for [tower](crate::tower).
 //! - `serde`: configurations are read and written in the words of the policy file.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -103,6 +104,8 @@ mod resilience;
 #[cfg(feature = "tokio")]
 pub use driver::sleep::TokioSleep;
 pub use driver::sleep::{AsyncSleep, NoTimer, Sleep, Sleeping, ThreadSleep};
+#[cfg(feature = "tower")]
+pub use driver::tower;
 pub use environment::Environment;
 pub use resilience::call_error::{CallError, CallErrorKind};
 pub use resilience::chance::Chance;

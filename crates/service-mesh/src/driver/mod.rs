@@ -4,3 +4,5 @@ mod asynchronous;
 mod blocking;
 mod running;
 pub(crate) mod sleep;
+#[cfg(feature = "tower")]
+pub mod tower;
