@@ -13,6 +13,12 @@ test: format-check lint features unit doctest loom docs quickstart ## everything
 quickstart: ## the main job: three servers, trouble, and a story
 	$(CARGO) run --release --example quickstart
 
+tower: ## a tower client over hyper, and three servers
+	$(CARGO) run -p service-mesh --features tokio,tower --example tower_hyper
+
+tonic: ## a gRPC client with tonic, in a workspace of its own: lint it and run it
+	cd examples/tonic && $(CARGO) fmt --check && $(CARGO) clippy --locked -- -D warnings && $(CARGO) run --locked
+
 format: ## format the code
 	$(CARGO) fmt --all
 
@@ -32,6 +38,7 @@ features: ## each set of features builds by itself
 	$(CARGO) check -p service-mesh --features schema
 	$(CARGO) check -p service-mesh --features tokio
 	$(CARGO) check -p service-mesh --features macros
+	$(CARGO) check -p service-mesh --features tower
 
 unit: ## unit, property, stress and conformance tests
 	$(CARGO) test --workspace --all-features --lib --bins --tests
@@ -61,4 +68,4 @@ docs: ## build the documentation, warnings are errors
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help test quickstart format format-check lint features unit doctest prose conformance loom loom-full schema docs clean
+.PHONY: help test quickstart tower tonic format format-check lint features unit doctest prose conformance loom loom-full schema docs clean

@@ -91,6 +91,7 @@
 //! - `macros`: the attributes `#[with_circuit_breaker("payments")]` and `#[with_retry]` on functions.
 //! - `policy_file`: services from one TOML file, which may be reloaded: `Mesh`.
 //! - `schema`: the JSON Schema of that file.
+//! - `tower`: layers and services for [tower](crate::tower).
 //! - `serde`: configurations are read and written in the words of the policy file.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -111,6 +112,8 @@ pub use driver::attribute;
 #[cfg(feature = "tokio")]
 pub use driver::sleep::TokioSleep;
 pub use driver::sleep::{AsyncSleep, NoTimer, Sleep, Sleeping, ThreadSleep};
+#[cfg(feature = "tower")]
+pub use driver::tower;
 pub use environment::Environment;
 #[cfg(feature = "schema")]
 pub use policy_file::policy_file_schema;

@@ -6,3 +6,5 @@ pub mod attribute;
 mod blocking;
 mod running;
 pub(crate) mod sleep;
+#[cfg(feature = "tower")]
+pub mod tower;

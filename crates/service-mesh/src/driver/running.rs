@@ -1,6 +1,6 @@
 //! A call through a breaker: what becomes of its ticket, whatever becomes of the function.
 
-use std::mem;
+use std::borrow::Borrow;
 
 use crate::resilience::call_error::{CallError, CallErrorKind};
 use crate::resilience::circuit_breaker::{CircuitBreaker, Refusal, Ticket};
@@ -13,43 +13,58 @@ pub(super) fn refused<E>(breaker: &CircuitBreaker, refusal: Refusal) -> CallErro
     CallError::stopped(CallErrorKind::CircuitOpen(refusal), None, 0)
 }
 
-/// A ticket, from admission to its verdict.
+/// A ticket, from admission to its verdict. `B` is how it holds its breaker: by reference, or as a handle of its own.
 ///
 /// Dropped before, it tells a failure if the function has just panicked. Otherwise its future was cancelled, or the
 /// classifier panicked, which says nothing of the function: then it is neutral, and a probe gives its place back.
-pub(super) struct Running<'a> {
-    breaker: &'a CircuitBreaker,
+#[derive(Debug)]
+pub(super) struct Running<B: Borrow<CircuitBreaker>> {
+    breaker: B,
     ticket: Ticket,
-    outcome: Outcome,
+    /// What it tells if it is dropped now; nothing once it is settled.
+    if_dropped: Option<Outcome>,
 }
 
-impl<'a> Running<'a> {
+impl<B: Borrow<CircuitBreaker>> Running<B> {
     #[inline]
-    pub(super) fn new(breaker: &'a CircuitBreaker, ticket: Ticket) -> Self {
-        Self { breaker, ticket, outcome: Outcome::Neutral }
+    pub(super) fn new(breaker: B, ticket: Ticket) -> Self {
+        Self { breaker, ticket, if_dropped: Some(Outcome::Neutral) }
     }
 
     /// Runs the function, or polls its future.
     #[inline]
     pub(super) fn run<R>(&mut self, function: impl FnOnce() -> R) -> R {
-        self.outcome = Outcome::Failure;
+        self.if_dropped = Some(Outcome::Failure);
         let result = function();
-        self.outcome = Outcome::Neutral;
+        self.if_dropped = Some(Outcome::Neutral);
         result
     }
 
     /// The verdict.
     #[inline]
-    pub(super) fn settle(self, outcome: Outcome) {
-        let (breaker, ticket) = (self.breaker, self.ticket);
-        mem::forget(self);
-        breaker.conclude(ticket, outcome, &mut breaker.moment());
+    pub(super) fn settle(mut self, outcome: Outcome) {
+        self.if_dropped = None;
+        let breaker = self.breaker.borrow();
+        breaker.conclude(self.ticket, outcome, &mut breaker.moment());
+    }
+
+    #[cfg(feature = "tower")]
+    pub(super) fn circuit_breaker(&self) -> &CircuitBreaker {
+        self.breaker.borrow()
+    }
+
+    #[cold]
+    fn give_up(&self, outcome: Outcome) {
+        let breaker = self.breaker.borrow();
+        breaker.conclude(self.ticket, outcome, &mut breaker.moment());
     }
 }
 
-impl Drop for Running<'_> {
-    #[cold]
+impl<B: Borrow<CircuitBreaker>> Drop for Running<B> {
+    #[inline]
     fn drop(&mut self) {
-        self.breaker.conclude(self.ticket, self.outcome, &mut self.breaker.moment());
+        if let Some(outcome) = self.if_dropped {
+            self.give_up(outcome);
+        }
     }
 }
