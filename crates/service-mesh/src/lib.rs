@@ -88,7 +88,7 @@
 //! # Features
 //! - `tokio`: the async drivers wait with tokio's timer. Without it they take any timer
 //!   ([`Environment::with_async_sleep`]), and need none where nobody waits.
-//! - `tower`: layers and services for [tower](crate::tower).
+//! - `tower`: layers and services for [`tower`].
 //! - `serde`: configurations are read and written in the words of the policy file.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
