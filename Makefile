@@ -8,7 +8,7 @@ LOOM_MAX_PREEMPTIONS ?= 3
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: format-check lint features unit doctest loom docs quickstart ## everything that CI checks; sets up what it needs
+test: format-check lint features unit doctest loom docs tower tonic quickstart ## everything that CI checks; sets up what it needs
 
 quickstart: ## the main job: three servers, trouble, and a story
 	$(CARGO) run --release --example quickstart
@@ -17,7 +17,7 @@ tower: ## a tower client over hyper, and three servers
 	$(CARGO) run -p service-mesh --features tokio,tower --example tower_hyper
 
 tonic: ## a gRPC client with tonic, in a workspace of its own: lint it and run it
-	cd examples/tonic && $(CARGO) fmt --check && $(CARGO) clippy --locked -- -D warnings && $(CARGO) run --locked
+	cd examples/tonic && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings && $(CARGO) run
 
 format: ## format the code
 	$(CARGO) fmt --all

@@ -91,7 +91,7 @@
 //! - `macros`: the attributes `#[with_circuit_breaker("payments")]` and `#[with_retry]` on functions.
 //! - `policy_file`: services from one TOML file, which may be reloaded: `Mesh`.
 //! - `schema`: the JSON Schema of that file.
-//! - `tower`: layers and services for [tower](crate::tower).
+//! - `tower`: layers and services for tower: breaker, retry and the whole proxy.
 //! - `serde`: configurations are read and written in the words of the policy file.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]

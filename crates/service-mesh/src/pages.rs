@@ -25,3 +25,7 @@ mod service_proxy {}
 
 #[doc = include_str!("../../../docs/book/testing.md")]
 mod testing {}
+
+#[cfg(feature = "tower")]
+#[doc = include_str!("../../../docs/book/tower.md")]
+mod tower {}
