@@ -52,19 +52,19 @@ impl<B: Borrow<CircuitBreaker>> Running<B> {
     pub(super) fn circuit_breaker(&self) -> &CircuitBreaker {
         self.breaker.borrow()
     }
+}
 
-    #[cold]
-    fn give_up(&self, outcome: Outcome) {
-        let breaker = self.breaker.borrow();
-        breaker.conclude(self.ticket, outcome, &mut breaker.moment());
-    }
+/// Apart and by value, so that a `Running` whose verdict is told need not live in memory.
+#[cold]
+fn give_up(breaker: &CircuitBreaker, ticket: Ticket, outcome: Outcome) {
+    breaker.conclude(ticket, outcome, &mut breaker.moment());
 }
 
 impl<B: Borrow<CircuitBreaker>> Drop for Running<B> {
     #[inline]
     fn drop(&mut self) {
         if let Some(outcome) = self.if_dropped {
-            self.give_up(outcome);
+            give_up(self.breaker.borrow(), self.ticket, outcome);
         }
     }
 }
