@@ -88,6 +88,8 @@
 //! # Features
 //! - `tokio`: the async drivers wait with tokio's timer. Without it they take any timer
 //!   ([`Environment::with_async_sleep`]), and need none where nobody waits.
+//! - `metrics`: calls, attempts, circuits and instances are measured through the `metrics` facade (`Metrics`).
+//! - `tracing`: a span for each call and attempt, and the events, through the `tracing` facade (`Tracing`).
 //! - `serde`: configurations are read and written in the words of the policy file.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -99,6 +101,7 @@ mod environment;
 #[cfg(all(doctest, feature = "tokio"))]
 mod pages;
 mod resilience;
+mod telemetry;
 
 #[cfg(feature = "tokio")]
 pub use driver::sleep::TokioSleep;
@@ -110,6 +113,7 @@ pub use resilience::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, Gra
 pub use resilience::clock::{Clock, SystemClock, Timestamp};
 pub use resilience::event::{Event, EventKind, Listener};
 pub use resilience::load_balancer::{EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked};
+pub use resilience::observer::{AttemptReport, CallReport, Observer, Scope};
 pub use resilience::outcome::{Answer, Classify, EveryError, Nested, Outcome};
 pub use resilience::retry::{RetryBudget, RetryPolicy, RetryPolicyBuilder};
 pub use resilience::service_proxy::{
@@ -117,3 +121,7 @@ pub use resilience::service_proxy::{
     ServiceProxyBuilder, Story, Target, Verdict,
 };
 pub use service_mesh_models::*;
+#[cfg(feature = "metrics")]
+pub use telemetry::metrics::Metrics;
+#[cfg(feature = "tracing")]
+pub use telemetry::tracing::Tracing;
