@@ -92,6 +92,8 @@
 //! - `policy_file`: services from one TOML file, which may be reloaded: `Mesh`.
 //! - `schema`: the JSON Schema of that file.
 //! - `tower`: layers and services for tower: breaker, retry and the whole proxy.
+//! - `metrics`: calls, attempts, circuits and instances are measured through the `metrics` facade (`Metrics`).
+//! - `tracing`: a span for each call and attempt, and the events, through the `tracing` facade (`Tracing`).
 //! - `serde`: configurations are read and written in the words of the policy file.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -105,6 +107,7 @@ mod pages;
 #[cfg(feature = "policy_file")]
 mod policy_file;
 mod resilience;
+mod telemetry;
 
 #[cfg(feature = "macros")]
 #[doc(hidden)]
@@ -125,6 +128,7 @@ pub use resilience::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, Gra
 pub use resilience::clock::{Clock, SystemClock, Timestamp};
 pub use resilience::event::{Event, EventKind, Listener};
 pub use resilience::load_balancer::{EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked};
+pub use resilience::observer::{AttemptReport, CallReport, Observer, Scope};
 pub use resilience::outcome::{Answer, Classify, EveryError, Nested, Outcome};
 pub use resilience::retry::{RetryBudget, RetryPolicy, RetryPolicyBuilder};
 pub use resilience::service_proxy::{
@@ -134,3 +138,7 @@ pub use resilience::service_proxy::{
 #[cfg(feature = "macros")]
 pub use service_mesh_macros::{with_circuit_breaker, with_retry};
 pub use service_mesh_models::*;
+#[cfg(feature = "metrics")]
+pub use telemetry::metrics::Metrics;
+#[cfg(feature = "tracing")]
+pub use telemetry::tracing::Tracing;

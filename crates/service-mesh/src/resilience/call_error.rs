@@ -157,6 +157,19 @@ impl CallErrorKind {
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::CircuitOpen(_) | Self::NoHealthyInstance(_))
     }
+
+    /// One word, for a metric's label: `failed`, `circuit_open`, `no_healthy_instance`, `deadline_exceeded`,
+    /// `attempt_timed_out`, `no_timer`.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::CircuitOpen(_) => "circuit_open",
+            Self::NoHealthyInstance(_) => "no_healthy_instance",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::AttemptTimedOut => "attempt_timed_out",
+            Self::NoTimer(_) => "no_timer",
+        }
+    }
 }
 
 impl fmt::Display for CallErrorKind {

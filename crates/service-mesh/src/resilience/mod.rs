@@ -6,6 +6,7 @@ pub(crate) mod circuit_breaker;
 pub(crate) mod clock;
 pub(crate) mod event;
 pub(crate) mod load_balancer;
+pub(crate) mod observer;
 pub(crate) mod outcome;
 pub(crate) mod retry;
 pub(crate) mod service_proxy;

@@ -10,6 +10,7 @@ use crate::environment::Environment;
 use crate::resilience::circuit_breaker::CircuitBreaker;
 use crate::resilience::event::{Announcer, Listener};
 use crate::resilience::load_balancer::LoadBalancer;
+use crate::resilience::observer::{Observer, Observers};
 use crate::resilience::retry::{RetryBudget, RetryPolicy};
 
 /// Builds a [`ServiceProxy`]; nothing in it can fail, since configurations that exist are valid.
@@ -41,6 +42,7 @@ pub struct ServiceProxyBuilder {
     config: ServiceProxyConfig,
     environment: Option<Environment>,
     announcer: Option<Arc<Announcer>>,
+    observers: Observers,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,7 @@ impl ServiceProxyBuilder {
             config: ServiceProxyConfig::default(),
             environment: None,
             announcer: None,
+            observers: Observers::default(),
         }
     }
 
@@ -177,6 +180,12 @@ impl ServiceProxyBuilder {
         self
     }
 
+    /// Adds an observer of every attempt and every call. Default: none, and then nothing is paid for it.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.add(Arc::new(observer));
+        self
+    }
+
     /// Makes the proxy.
     pub fn build(self) -> ServiceProxy {
         let given = match &self.circuit {
@@ -206,6 +215,7 @@ impl ServiceProxyBuilder {
             retry,
             instance_circuits: self.instance_circuits,
             environment,
+            observers: self.observers,
         };
         ServiceProxy::made(load_balancer, &service, settings, self.announcer)
     }

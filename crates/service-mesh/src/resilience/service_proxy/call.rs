@@ -18,10 +18,11 @@ use std::time::Duration;
 use service_mesh_models::{NoHealthyInstanceError, ServiceInstance};
 
 use super::ServiceProxy;
-use super::explain::{Ending, Telling};
+use super::explain::Ending;
 use super::hold::{Baggage, Hold, NO_LIMIT};
 use super::roster::{Nobody, Roster};
 use super::target::Target;
+use super::watch::Settled;
 use crate::environment::{Environment, Moment};
 use crate::resilience::call_error::CallErrorKind;
 use crate::resilience::clock::Timestamp;
@@ -101,10 +102,14 @@ impl Refused {
 
 impl<P: Borrow<ServiceProxy>> Call<P> {
     #[inline]
-    pub(super) fn new(proxy: P, roster: Loaded<Roster>, timeout: Option<Duration>, telling: Option<Telling>) -> Self {
+    pub(super) fn new(
+        proxy: P,
+        roster: Loaded<Roster>,
+        timeout: Option<Duration>,
+        baggage: Option<Box<Baggage>>,
+    ) -> Self {
         let timeout = timeout.or_else(|| roster.settings.config.call_timeout());
         let deadline = timeout.map_or(NO_LIMIT, |timeout| roster.settings.environment.now().after(timeout));
-        let baggage = telling.map(|telling| Box::new(Baggage { telling: Some(telling), ..Baggage::default() }));
         Self { history: History { proxy, deadline, attempts: 0 }, roster, baggage }
     }
 
@@ -165,11 +170,11 @@ impl Nobody {
     }
 }
 
-/// The call ends here; so does its story, if one is told.
+/// The call ends here.
 #[cold]
 fn refused(kind: CallErrorKind, attempts: u32, baggage: Option<Box<Baggage>>, moment: &mut Moment<'_>) -> Refused {
-    if let Some(mut telling) = baggage.and_then(|baggage| baggage.telling) {
-        telling.end(Ending::Refused(kind.clone()), moment);
+    if let Some(baggage) = baggage.filter(|baggage| baggage.is_attended()) {
+        baggage.end(&Ending::Refused(kind.clone()), moment);
     }
     Refused { kind, attempts }
 }
@@ -229,8 +234,8 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
         let mut moment = self.hold.roster.moment();
         let outcome = self.hold.outcome(answer.outcome(), &mut moment);
         let now = moment.known();
-        let told = self.hold.baggage.as_ref().is_some_and(|baggage| baggage.telling.is_some());
-        if outcome == Outcome::Success && !answer.is_retryable() && !told {
+        let attended = self.hold.baggage.as_ref().is_some_and(|baggage| baggage.is_attended());
+        if outcome == Outcome::Success && !answer.is_retryable() && !attended {
             self.hold.succeed(now);
             return Verdict::Return;
         }
@@ -244,15 +249,17 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
         // Who is there now, not who was there when somebody asked last: an instance may have left while this one failed.
         let roster = history.proxy.borrow().fresh_roster();
         let mut moment = roster.moment_at(now);
-        let mut baggage = hold.conclude(outcome, &roster, &mut moment);
-        if let Some(telling) = &mut baggage.telling {
-            telling.settled(outcome, &mut moment);
+        if hold.baggage.as_ref().is_some_and(|baggage| baggage.is_attended()) {
+            // What is told took until here; listeners that are still to be told may take their time.
+            moment.now();
         }
-        match history.next(&roster, &mut baggage, answer, &mut moment) {
+        let timed_out = hold.is_too_late(&mut moment);
+        let mut baggage = hold.conclude(outcome, &roster, &mut moment);
+        let next = history.next(&roster, &mut baggage, answer, &mut moment);
+        baggage.settled(Settled { outcome, timed_out, retry_after: next.retry_after() }, &mut moment);
+        match next {
             Next::Return => {
-                if let Some(telling) = &mut baggage.telling {
-                    telling.end(Ending::Returned(outcome), &mut moment);
-                }
+                baggage.end(&Ending::Returned(outcome), &mut moment);
                 Verdict::Return
             }
             Next::Refused(kind) => Verdict::Refused(refused(kind, history.attempts, Some(baggage), &mut moment)),
@@ -266,6 +273,15 @@ enum Next {
     Return,
     Refused(CallErrorKind),
     Retry(Duration),
+}
+
+impl Next {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Retry(wait) => Some(*wait),
+            Self::Return | Self::Refused(_) => None,
+        }
+    }
 }
 
 impl<P: Borrow<ServiceProxy>> History<P> {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use service_mesh_models::ServiceInstance;
 
-use super::explain::Telling;
+use super::explain::{Ending, Telling};
 use super::roster::{Choice, Roster};
+use super::watch::{Settled, Watch};
 use crate::environment::Moment;
 use crate::resilience::circuit_breaker::Ticket;
 use crate::resilience::clock::Timestamp;
@@ -22,6 +23,50 @@ pub(super) struct Baggage {
     /// The instances that the call has tried.
     pub(super) tried: Vec<EndpointKey>,
     pub(super) telling: Option<Telling>,
+    pub(super) watch: Option<Watch>,
+}
+
+impl Baggage {
+    /// Whether somebody wants to know what becomes of the call.
+    pub(super) fn is_attended(&self) -> bool {
+        self.telling.is_some() || self.watch.is_some()
+    }
+
+    /// The user's code begins to run on this thread.
+    #[cold]
+    fn enter(&self) {
+        if let Some(watch) = &self.watch {
+            watch.enter();
+        }
+    }
+
+    /// The user's code has stopped, or is unwinding.
+    #[cold]
+    fn exit(&self) {
+        if let Some(watch) = &self.watch {
+            watch.exit();
+        }
+    }
+
+    /// An attempt was settled.
+    pub(super) fn settled(&mut self, settled: Settled, moment: &mut Moment<'_>) {
+        if let Some(telling) = &mut self.telling {
+            telling.settled(settled.outcome, moment);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.attempt_ended(settled, moment);
+        }
+    }
+
+    /// The call ends here; so does what is told of it.
+    pub(super) fn end(mut self: Box<Self>, ending: &Ending, moment: &mut Moment<'_>) {
+        if let Some(telling) = &mut self.telling {
+            telling.end(ending.clone(), moment);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.end(ending.clone(), moment);
+        }
+    }
 }
 
 /// A connection of an endpoint, the leave of its circuit and that of the service's. Dropped, it gives all of them back.
@@ -74,23 +119,33 @@ impl Hold {
         &self.roster.set.endpoints()[self.choice.index]
     }
 
-    /// From here on a drop is a panic of the user's function.
+    /// The user's function runs: from here on a drop is a panic of it.
     #[inline]
     pub(super) fn arm(&mut self) {
         self.state = State::Armed;
+        if let Some(baggage) = &self.baggage {
+            baggage.enter();
+        }
     }
 
-    /// From here on a drop is a loss of interest.
+    /// It runs no more: from here on a drop is a loss of interest.
     #[inline]
     pub(super) fn disarm(&mut self) {
         self.state = State::Idle;
+        if let Some(baggage) = &self.baggage {
+            baggage.exit();
+        }
     }
 
     /// What `outcome` comes to, now that it is there: nothing makes good for an attempt that outlasted its limit.
     #[inline]
     pub(super) fn outcome(&self, outcome: Outcome, moment: &mut Moment<'_>) -> Outcome {
-        let too_late = self.limit != NO_LIMIT && self.limit <= moment.now();
-        if too_late { Outcome::Failure } else { outcome }
+        if self.is_too_late(moment) { Outcome::Failure } else { outcome }
+    }
+
+    #[inline]
+    pub(super) fn is_too_late(&self, moment: &mut Moment<'_>) -> bool {
+        self.limit != NO_LIMIT && self.limit <= moment.now()
     }
 
     /// Gives everything back with a success.
@@ -147,7 +202,10 @@ impl Hold {
     #[cold]
     fn give_up(&mut self) {
         // The story, if one is told, ends with the baggage, after everything was given back.
-        let baggage = self.pack();
+        let mut baggage = self.pack();
+        if self.state == State::Armed {
+            baggage.exit();
+        }
         let mut moment = self.roster.moment();
         let outcome = if self.state == State::Armed { Outcome::Failure } else { Outcome::Neutral };
         let outcome = self.outcome(outcome, &mut moment);
@@ -158,5 +216,8 @@ impl Hold {
             outcome
         };
         self.release(outcome, heard, &mut moment);
+        if let Some(watch) = &mut baggage.watch {
+            watch.give_up(outcome, self.is_too_late(&mut moment), &mut moment);
+        }
     }
 }

@@ -18,6 +18,7 @@ mod hold;
 mod options;
 mod roster;
 mod target;
+mod watch;
 
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -38,10 +39,13 @@ pub use target::Target;
 use super::circuit_breaker::{CircuitBreaker, EjectionCap};
 use super::event::{Announcer, Event, EventKind, Listener};
 use super::load_balancer::{Endpoint, EndpointKey, EndpointSet, LoadBalancer};
+use super::observer::Observer;
 use super::retry::RetryPolicy;
 use super::sync::{Loaded, Mutex, Snapshot};
 use explain::{Audience, Telling};
+use hold::Baggage;
 use roster::{InstanceCircuits, Roster, Settings};
+use watch::Watch;
 
 /// Calls one service: balances, retries elsewhere, and stops where it is hopeless. Clones are handles of the same proxy.
 ///
@@ -170,17 +174,30 @@ impl ServiceProxy {
     #[inline]
     fn begin_by<P: Borrow<Self>, C>(&self, proxy: P, options: &CallOptions<C>) -> Call<P> {
         let roster = self.roster();
-        let asked = options.explain.is_some() || roster.settings.config.explain_ratio() > 0.0;
-        let telling = if asked { self.telling(&roster, options) } else { None };
-        Call::new(proxy, roster, options.timeout, telling)
+        let attended = options.explain.is_some() || roster.attended;
+        let baggage = if attended { self.attend(&roster, options) } else { None };
+        Call::new(proxy, roster, options.timeout, baggage)
     }
 
+    /// What a call carries from its begin, because somebody may want to know what becomes of it.
     #[cold]
+    fn attend<C>(&self, roster: &Roster, options: &CallOptions<C>) -> Option<Box<Baggage>> {
+        let telling = self.telling(roster, options);
+        let Settings { observers, environment, .. } = &*roster.settings;
+        let watch = (!observers.are_none()).then(|| {
+            Watch::new(Arc::clone(&self.0.name), observers.clone(), environment.clone(), &mut roster.moment())
+        });
+        let idle = telling.is_none() && watch.is_none();
+        (!idle).then(|| Box::new(Baggage { telling, watch, ..Baggage::default() }))
+    }
+
     fn telling<C>(&self, roster: &Roster, options: &CallOptions<C>) -> Option<Telling> {
         let settings = &roster.settings;
         let audience = if let Some(explanation) = &options.explain {
             Audience::Asker(explanation.clone())
-        } else if settings.environment.chance().ratio() < settings.config.explain_ratio() {
+        } else if settings.config.explain_ratio() > 0.0
+            && settings.environment.chance().ratio() < settings.config.explain_ratio()
+        {
             Audience::Listeners(self.0.control.lock().announcer.clone()?)
         } else {
             return None;
@@ -276,6 +293,22 @@ impl ServiceProxy {
         control.circuits().for_each(|circuit| circuit.attach(&announcer));
     }
 
+    /// Adds an observer of every attempt and every call that begins from now on.
+    ///
+    /// A call that is watched reads the clock twice, and once more for each attempt but the first, and allocates; what
+    /// the observer itself costs comes on top. One that nobody watches pays nothing for it.
+    pub fn observe(&self, observer: impl Observer + 'static) {
+        self.change(|settings| settings.observers.add(Arc::new(observer)));
+    }
+
+    /// The service's circuit, and those of every registered instance that was ever pickable.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn circuits(&self) -> Vec<CircuitBreaker> {
+        let service = self.current_roster().service.clone();
+        let control = self.0.control.lock();
+        [service].into_iter().chain(control.circuits().cloned()).collect()
+    }
+
     // ----- for the call machine -----
 
     #[inline]
@@ -351,8 +384,9 @@ impl Control {
         let kept = config.as_ref().map_or_else(HashSet::new, |_| load_balancer.registered_keys());
         let circuits = config.map_or_else(Box::default, |config| self.circuits_of(&config, &set, cap));
         self.take_out(set.version(), &kept);
+        let attended = self.settings.config.explain_ratio() > 0.0 || !self.settings.observers.are_none();
         let (settings, proxy) = (Arc::clone(&self.settings), self.proxy.clone());
-        Roster { settings, service: service.clone(), set, circuits, proxy }
+        Roster { settings, service: service.clone(), set, circuits, attended, proxy }
     }
 
     /// The circuit of each endpoint of this set, in its order.

@@ -13,6 +13,7 @@ use crate::environment::{Environment, Moment};
 use crate::resilience::circuit_breaker::{CircuitBreaker, Refusal, Ticket};
 use crate::resilience::clock::Timestamp;
 use crate::resilience::load_balancer::{EndpointKey, EndpointSet};
+use crate::resilience::observer::Observers;
 use crate::resilience::retry::RetryPolicy;
 
 use super::WeakProxy;
@@ -27,6 +28,8 @@ pub(crate) struct Roster {
     pub(super) set: Arc<EndpointSet>,
     /// One for each endpoint of the set, in its order; none where instances have no circuits.
     pub(super) circuits: Box<[CircuitBreaker]>,
+    /// Somebody may want to know what becomes of calls that do not ask for it themselves.
+    pub(super) attended: bool,
     /// Whose it is, for an attempt that is dropped and has nobody else to ask who is there.
     pub(super) proxy: WeakProxy,
 }
@@ -40,6 +43,7 @@ pub(super) struct Settings {
     pub(super) retry: RetryPolicy,
     pub(super) instance_circuits: InstanceCircuits,
     pub(super) environment: Environment,
+    pub(super) observers: Observers,
 }
 
 /// Where the configuration of the instances' circuits comes from.
@@ -93,13 +97,16 @@ impl Roster {
         self.choose_again(baggage, moment)
     }
 
-    /// The same for a call that has tried some, or tells its story.
+    /// The same for a call that has tried some, or is told of.
     #[cold]
     fn choose_again(&self, baggage: &mut Baggage, moment: &mut Moment<'_>) -> Result<Choice, Nobody> {
-        let Baggage { tried, telling, .. } = baggage;
+        let Baggage { tried, telling, watch, .. } = baggage;
         let choice = self.choose_among(tried, telling.as_mut().map(|telling| telling.begin_attempt(moment)), moment);
         if let (Some(telling), Some(choice)) = (telling, &choice) {
             telling.chosen(self.set.endpoints()[choice.index].instance());
+        }
+        if let (Some(watch), Some(choice)) = (watch, &choice) {
+            watch.attempt_began(self.set.endpoints()[choice.index].instance(), moment);
         }
         choice.ok_or_else(|| self.nobody())
     }

@@ -1,7 +1,7 @@
 //! The machine by itself: what it gives back, whom it tells, and what it may be held by. Its rules over time are
 //! scenarios in `conformance/`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use service_mesh_models::{CircuitState, RetryConfig, ServiceInstance};
@@ -9,6 +9,7 @@ use service_mesh_models::{CircuitState, RetryConfig, ServiceInstance};
 use super::*;
 use crate::Environment;
 use crate::resilience::call_error::CallErrorKind;
+use crate::resilience::observer::{AttemptReport, CallReport, Scope};
 use crate::resilience::outcome::{Answer, Outcome};
 use crate::testing::{ManualClock, Recorder};
 
@@ -179,6 +180,81 @@ fn a_late_subscriber_hears_every_circuit() {
     let names: Vec<_> = recorder.take().iter().map(|event| event.name.to_string()).collect();
     assert_eq!(names, ["shared", "payments/a", "payments/b"]);
     assert_eq!(own.take().len(), 1);
+}
+
+/// Writes down what it is told, in a line each, and panics after that.
+#[derive(Clone, Default)]
+struct Careless(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl Careless {
+    fn tell(&self, line: String) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line);
+        resume_unwind(Box::new("an observer's own fault"));
+    }
+}
+
+impl Observer for Careless {
+    fn attempt_ended(&self, attempt: &AttemptReport<'_>) {
+        let AttemptReport { instance, number, outcome, timed_out, took, retry_after, .. } = attempt;
+        let id = &instance.id;
+        self.tell(format!("{number} {id} {} {timed_out} {took:?} {retry_after:?}", outcome.as_str()));
+    }
+
+    fn call_ended(&self, call: &CallReport<'_>) {
+        let id = call.instance.map_or("nobody", |instance| &instance.id);
+        self.tell(format!("{} {id} {} {:?}", call.attempts, call.outcome_word(), call.took));
+    }
+
+    fn scope(&self, _: &Arc<str>) -> Option<Box<dyn Scope>> {
+        resume_unwind(Box::new("an observer's own fault"));
+    }
+}
+
+#[test]
+fn observers_are_told_each_attempt_and_each_call_and_a_panic_of_theirs_harms_nobody() {
+    let clock = ManualClock::new();
+    let observer = Careless::default();
+    let retry = RetryConfig::builder().jitter(service_mesh_models::Jitter::None).build().unwrap();
+    let config = ServiceProxyConfig::builder().attempt_timeout(3 * SECOND).build().unwrap();
+    let change = |builder: ServiceProxyBuilder| builder.retry(retry).config(config).observer(observer.clone());
+    let proxy = proxy(&clock, &["a", "b"], change);
+    let told = || std::mem::take(&mut *observer.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let options = CallOptions::new();
+
+    let answer = proxy.call(|attempt| {
+        clock.advance(SECOND);
+        if attempt.number() == 1 { Err("down") } else { Ok(()) }
+    });
+    assert_eq!(answer, Ok(()));
+    assert_eq!(told(), ["1 a failure false 1s Some(100ms)", "2 b success false 1s None", "2 b success 2.1s"]);
+
+    let attempt = proxy.begin(&options).admit().unwrap();
+    clock.advance(3 * SECOND);
+    drop(attempt);
+    assert_eq!(told(), ["1 a failure true 3s None", "1 a failure 3s"]);
+
+    let attempt = proxy.begin(&options).admit().unwrap();
+    drop(attempt.settle(Answer::failure()));
+    assert_eq!(told(), ["1 b failure false 0ns Some(100ms)", "1 b neutral 0ns"]);
+
+    proxy.circuit_breaker().force_open();
+    assert!(proxy.begin(&options).admit().is_err());
+    assert_eq!(told(), ["0 nobody circuit_open 0ns"]);
+    assert_eq!(in_flight(&proxy), 0);
+}
+
+#[test]
+fn an_observer_changes_nothing_of_what_a_call_picks() {
+    let picks = |observed: bool| {
+        let proxy = proxy(&ManualClock::new(), &["a", "b", "c"], |builder| builder);
+        proxy.load_balancer().set_strategy(service_mesh_models::LoadBalancerStrategy::Random);
+        if observed {
+            proxy.observe(Careless::default());
+        }
+        let pick = || proxy.call(|attempt| Ok::<_, ()>(attempt.instance().id.clone())).unwrap();
+        std::iter::repeat_with(pick).take(50).collect::<Vec<_>>()
+    };
+    assert_eq!(picks(true), picks(false));
 }
 
 #[test]
