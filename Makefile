@@ -51,7 +51,24 @@ loom-full: ## the same, unbounded: minutes to hours
 docs: ## build the documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps
 
+# What runs between two threads is pinned to cores 0 and 1; pingora's build needs cmake, and is left out without it.
+BENCH = cd peers && $(CARGO) run --release -p peers-bench $(if $(shell command -v cmake),--features pingora)
+
+bench: ## time service-mesh beside its peers, in one run (keep the machine quiet)
+	$(BENCH)
+
+bench-instructions: valgrind ## count instructions; fails where a commit has made a path dearer by more than 5 %
+	$(CARGO) run --release -p service-mesh-bench --bin instructions -- check
+
+record-instructions: valgrind ## the new counts become the recorded ones: a commit says why
+	$(CARGO) run --release -p service-mesh-bench --bin instructions -- record
+
+valgrind:
+	@command -v valgrind >/dev/null || { test "$$(id -u)" = 0 && apt-get install -y valgrind; } \
+		|| { echo "valgrind, which counts the instructions, is missing: install it, e.g. apt-get install valgrind"; exit 1; }
+
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help test quickstart format format-check lint features unit doctest prose conformance loom loom-full docs clean
+.PHONY: help test quickstart format format-check lint features unit doctest prose conformance loom loom-full docs clean \
+	bench bench-instructions record-instructions valgrind
