@@ -57,6 +57,14 @@ BENCH = cd peers && $(CARGO) run --release -p peers-bench $(if $(shell command -
 bench: ## time service-mesh beside its peers, in one run (keep the machine quiet)
 	$(BENCH)
 
+compare: ## the faults of the peers and all figures, anew into COMPARE.md: 5 minutes, keep the machine quiet
+	mkdir -p peers/target
+	$(BENCH) > target/figures.md
+	cd peers && $(CARGO) run --release -p peers-bench --bin memory > target/memory.md
+	cd peers && $(CARGO) build --release -p peers-bench --bin splice
+	cd peers && for table in figures memory; do \
+		target/release/splice $$table ../COMPARE.md < target/$$table.md || exit 1; done
+
 bench-instructions: valgrind ## count instructions; fails where a commit has made a path dearer by more than 5 %
 	$(CARGO) run --release -p service-mesh-bench --bin instructions -- check
 
@@ -71,4 +79,4 @@ clean: ## remove what was built
 	$(CARGO) clean
 
 .PHONY: help test quickstart format format-check lint features unit doctest prose conformance loom loom-full docs clean \
-	bench bench-instructions record-instructions valgrind
+	bench compare bench-instructions record-instructions valgrind

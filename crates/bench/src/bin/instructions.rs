@@ -1,9 +1,9 @@
 //! Counts the instructions of each row under callgrind, and fails where a commit has made one dearer.
 //!
-//! Instructions are the same however busy the machine is, which no clock can say. A row is run 10,000 times and 20,000
-//! times, each in a process of its own; the difference leaves out what it costs to start. What was counted last is in
-//! `crates/bench/instructions.txt`; `record` writes it anew. The counts hold for the compiler that they were recorded
-//! with.
+//! Instructions are the same however busy the machine is, which no clock can say. Each row runs 10,000 times in a
+//! process of its own, and only what is within `Row::run` is counted, so that it does not matter what it costs to start.
+//! What was counted last is in `crates/bench/instructions.txt`; `record` writes it anew. The counts hold for the
+//! compiler that they were recorded with.
 #![expect(clippy::print_stdout, reason = "the counts are its answer")]
 
 use std::collections::BTreeMap;
@@ -83,24 +83,23 @@ fn recorded() -> Result<BTreeMap<String, f64>, Box<dyn Error>> {
 
 /// Instructions of one run, to a tenth.
 fn count(row: &str) -> Result<f64, Box<dyn Error>> {
-    let (once, twice) = (collected(row, TIMES)?, collected(row, 2 * TIMES)?);
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    let each = twice.saturating_sub(once) as f64 / TIMES as f64;
+    let each = collected(row)? as f64 / TIMES as f64;
     Ok((each * 10.0).round() / 10.0)
 }
 
-/// Instructions of a process that runs a row so many times.
-fn collected(row: &str, times: u64) -> Result<u64, Box<dyn Error>> {
+/// Instructions of all runs.
+fn collected(row: &str) -> Result<u64, Box<dyn Error>> {
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*Row::run"])
         .arg(env::current_exe()?)
-        .args(["run", row, &times.to_string()])
+        .args(["run", row, &TIMES.to_string()])
         .output()
         .map_err(|error| format!("valgrind, which counts: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     let counted = said.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim().parse());
     match counted {
-        Some(Ok(count)) if output.status.success() => Ok(count),
+        Some(Ok(count)) if count > 0 && output.status.success() => Ok(count),
         _ => Err(format!("{row}: {said}").into()),
     }
 }
