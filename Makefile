@@ -38,6 +38,8 @@ features: ## each set of features builds by itself
 	$(CARGO) check -p service-mesh --features schema
 	$(CARGO) check -p service-mesh --features tokio
 	$(CARGO) check -p service-mesh --features macros
+	$(CARGO) check -p service-mesh --features metrics
+	$(CARGO) check -p service-mesh --features tracing
 	$(CARGO) check -p service-mesh --features tower
 
 unit: ## unit, property, stress and conformance tests
@@ -65,7 +67,32 @@ schema: ## write the JSON Schema of the policy file anew
 docs: ## build the documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --all-features --no-deps
 
+# What runs between two threads is pinned to cores 0 and 1; pingora's build needs cmake, and is left out without it.
+BENCH = cd peers && $(CARGO) run --release -p peers-bench $(if $(shell command -v cmake),--features pingora)
+
+bench: ## time service-mesh beside its peers, in one run (keep the machine quiet)
+	$(BENCH)
+
+compare: ## all figures, anew into COMPARE.md: 5 minutes, keep the machine quiet
+	mkdir -p peers/target
+	$(BENCH) > target/figures.md
+	cd peers && $(CARGO) run --release -p peers-bench --bin memory > target/memory.md
+	cd peers && $(CARGO) build --release -p peers-bench --bin splice
+	cd peers && for table in figures memory; do \
+		target/release/splice $$table ../COMPARE.md < target/$$table.md || exit 1; done
+
+bench-instructions: valgrind ## count instructions; fails where a commit has made a path dearer by more than 5 %
+	$(CARGO) run --release -p service-mesh-bench --bin instructions -- check
+
+record-instructions: valgrind ## the new counts become the recorded ones: a commit says why
+	$(CARGO) run --release -p service-mesh-bench --bin instructions -- record
+
+valgrind:
+	@command -v valgrind >/dev/null || { test "$$(id -u)" = 0 && apt-get install -y valgrind; } \
+		|| { echo "valgrind, which counts the instructions, is missing: install it, e.g. apt-get install valgrind"; exit 1; }
+
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help test quickstart tower tonic format format-check lint features unit doctest prose conformance loom loom-full schema docs clean
+.PHONY: help test quickstart tower tonic format format-check lint features unit doctest prose conformance loom loom-full schema docs \
+	clean bench compare bench-instructions record-instructions valgrind
