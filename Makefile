@@ -27,6 +27,8 @@ features: ## each set of features builds by itself
 	$(CARGO) check -p service-mesh-models --features serde
 	$(CARGO) check -p service-mesh
 	$(CARGO) check -p service-mesh --features serde
+	$(CARGO) check -p service-mesh --features metrics
+	$(CARGO) check -p service-mesh --features tracing
 	$(CARGO) check -p service-mesh --features tokio
 
 unit: ## unit, property, stress and user-facing tests

@@ -13,6 +13,10 @@ mod defaults {}
 #[doc = include_str!("../../../docs/book/load-balancer.md")]
 mod load_balancer {}
 
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+#[doc = include_str!("../../../docs/book/observability.md")]
+mod observability {}
+
 #[doc = include_str!("../../../docs/book/retry.md")]
 mod retry {}
 
