@@ -13,6 +13,10 @@ mod defaults {}
 #[doc = include_str!("../../../docs/book/load-balancer.md")]
 mod load_balancer {}
 
+#[cfg(all(feature = "metrics", feature = "tracing"))]
+#[doc = include_str!("../../../docs/book/observability.md")]
+mod observability {}
+
 #[cfg(feature = "policy_file")]
 #[doc = include_str!("../../../docs/book/policy-file.md")]
 mod policy_file {}

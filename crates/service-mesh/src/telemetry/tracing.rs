@@ -27,8 +27,7 @@ const TARGET: &str = "service_mesh";
 /// | the retry budget is spent | warn | `service` |
 /// | a story | info | `service` |
 ///
-/// The words are those of the [`Metrics`](https://docs.rs/service-mesh/latest/service_mesh/struct.Metrics.html). An
-/// event's message is its text.
+/// The words are those of the metrics. An event's message is its text.
 ///
 /// [`attach`](Self::attach) it to a proxy. A circuit that stands alone takes it as a listener.
 ///

@@ -242,15 +242,33 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
         self.settle_otherwise(answer, outcome, now)
     }
 
+    /// A plain success of which somebody wants to be told.
+    fn succeed_attended(mut self, now: Option<Timestamp>) {
+        let roster = Arc::clone(&self.hold.roster);
+        let mut moment = roster.moment_at(now);
+        // What is told took until here; listeners that are still to be told may take their time.
+        let now = moment.now();
+        self.hold.succeed(Some(now));
+        if let Some(mut baggage) = self.hold.baggage.take() {
+            let outcome = Outcome::Success;
+            baggage.settled(Settled { outcome, timed_out: false, retry_after: None }, &mut moment);
+            baggage.end(&Ending::Returned(outcome), &mut moment);
+        }
+    }
+
     /// Whatever is not a plain success of which nobody wants to be told.
     #[cold]
     fn settle_otherwise(self, answer: Answer, outcome: Outcome, now: Option<Timestamp>) -> Verdict<P> {
+        if outcome == Outcome::Success && !answer.is_retryable() {
+            self.succeed_attended(now);
+            return Verdict::Return;
+        }
         let Self { history, hold } = self;
         // Who is there now, not who was there when somebody asked last: an instance may have left while this one failed.
         let roster = history.proxy.borrow().fresh_roster();
         let mut moment = roster.moment_at(now);
         if hold.baggage.as_ref().is_some_and(|baggage| baggage.is_attended()) {
-            // What is told took until here; listeners that are still to be told may take their time.
+            // As above.
             moment.now();
         }
         let timed_out = hold.is_too_late(&mut moment);

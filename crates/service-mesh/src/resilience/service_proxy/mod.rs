@@ -295,8 +295,8 @@ impl ServiceProxy {
 
     /// Adds an observer of every attempt and every call that begins from now on.
     ///
-    /// A call that is watched reads the clock twice, and once more for each attempt but the first, and allocates; what
-    /// the observer itself costs comes on top. One that nobody watches pays nothing for it.
+    /// A call that is watched reads the clock when it begins, and when an attempt begins and ends; and it allocates once.
+    /// What the observer itself does comes on top. One that nobody watches pays nothing for it.
     pub fn observe(&self, observer: impl Observer + 'static) {
         self.change(|settings| settings.observers.add(Arc::new(observer)));
     }

@@ -86,29 +86,38 @@ impl Roster {
     /// Picks an endpoint whose circuit gives leave, preferring those that have not been tried.
     #[inline]
     pub(super) fn choose(&self, baggage: Option<&mut Baggage>, moment: &mut Moment<'_>) -> Result<Choice, Nobody> {
-        let Some(baggage) = baggage else {
-            if let Some(index) = self.set.pick()
-                && let Ok(ticket) = self.enter(index, moment)
-            {
-                return Ok(Choice { index, ticket });
-            }
-            return self.choose_among(&[], None, moment).ok_or_else(|| self.nobody());
-        };
-        self.choose_again(baggage, moment)
+        let Some(baggage) = baggage else { return self.choose_first(moment) };
+        self.choose_with(baggage, moment)
     }
 
-    /// The same for a call that has tried some, or is told of.
+    /// Picks for a call that has tried nobody.
+    #[inline]
+    fn choose_first(&self, moment: &mut Moment<'_>) -> Result<Choice, Nobody> {
+        if let Some(index) = self.set.pick()
+            && let Ok(ticket) = self.enter(index, moment)
+        {
+            return Ok(Choice { index, ticket });
+        }
+        self.choose_among(&[], None, moment).ok_or_else(|| self.nobody())
+    }
+
+    /// Picks for a call that has tried some, or is told of.
     #[cold]
-    fn choose_again(&self, baggage: &mut Baggage, moment: &mut Moment<'_>) -> Result<Choice, Nobody> {
+    fn choose_with(&self, baggage: &mut Baggage, moment: &mut Moment<'_>) -> Result<Choice, Nobody> {
         let Baggage { tried, telling, watch, .. } = baggage;
-        let choice = self.choose_among(tried, telling.as_mut().map(|telling| telling.begin_attempt(moment)), moment);
-        if let (Some(telling), Some(choice)) = (telling, &choice) {
+        let choice = if tried.is_empty() && telling.is_none() {
+            self.choose_first(moment)
+        } else {
+            let passed_over = telling.as_mut().map(|telling| telling.begin_attempt(moment));
+            self.choose_among(tried, passed_over, moment).ok_or_else(|| self.nobody())
+        };
+        if let (Some(telling), Ok(choice)) = (telling, &choice) {
             telling.chosen(self.set.endpoints()[choice.index].instance());
         }
-        if let (Some(watch), Some(choice)) = (watch, &choice) {
+        if let (Some(watch), Ok(choice)) = (watch, &choice) {
             watch.attempt_began(self.set.endpoints()[choice.index].instance(), moment);
         }
-        choice.ok_or_else(|| self.nobody())
+        choice
     }
 
     /// The strategy's choice among those that have not been tried and whose circuits give leave, and else among those
