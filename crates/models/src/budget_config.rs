@@ -16,7 +16,8 @@ config! {
         /// Retries that one call earns. 0 to 10, in steps of a millionth, default 0.2.
         ratio: f64 = 0.2,
         /// Retries a second that need no calls to earn them. 0 to 1,000,000, in steps of a hundred-thousandth,
-        /// default 10.
+        /// default 10. Below 0.1 it allows no retry at all, whatever the ratio: that is less than one retry in 10 seconds,
+        /// and the 10 seconds that begin just after the calls have nothing but the floor.
         floor_per_second: f64 = 10.0
         ;
     }

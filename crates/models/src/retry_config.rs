@@ -21,7 +21,8 @@ config! {
     RetryConfig, RetryConfigBuilder {
         /// Attempts after the first. Default 3, which makes at most four attempts; 0 is one attempt.
         max_retries: u32 = 3,
-        /// The wait before the first retry, in seconds in the policy file. Default 0.1 s; 0 never waits.
+        /// The wait before the first retry, in seconds in the policy file. Default 0.1 s; 0 never waits. One above
+        /// `max_delay` is cut to it.
         initial_delay in "initial_delay_seconds": Duration = Duration::from_millis(100),
         /// The longest wait, jitter included, in seconds in the policy file. Default 10 s. A `Retry-After` may be longer.
         max_delay in "max_delay_seconds": Duration = Duration::from_secs(10),

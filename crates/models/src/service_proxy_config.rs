@@ -24,8 +24,8 @@ config! {
         /// The share of calls whose story is told to the listeners. 0 to 1, default 0.
         explain_ratio: f64 = 0.0
         ;
-        /// How long a call may take, retries and waits included; in seconds in the policy file. 0 tries nothing; default:
-        /// no limit.
+        /// How long a call may take, retries and waits included; in seconds in the policy file. With 0 every call fails
+        /// with deadline exceeded, and nothing is tried; default: no limit.
         call_timeout in "call_timeout_seconds": Duration,
         /// How long one attempt may take, in seconds in the policy file. Above 0; default: no limit. One that takes longer
         /// is a failure of its instance; only an async driver can stop it.

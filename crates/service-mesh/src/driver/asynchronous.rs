@@ -149,8 +149,14 @@ impl ServiceProxy {
     ///
     /// An attempt that reaches its time limit is dropped there, and is a failure of its instance. Dropping the future of
     /// the call cancels it: everything is given back and nothing counted. A panic in `f` or in its future is a failure
-    /// of the instance and goes on unwinding. Time limits and waits need a timer: see
-    /// [`Environment::with_async_sleep`](crate::Environment::with_async_sleep).
+    /// of the instance and goes on unwinding.
+    ///
+    /// Time limits and waits need a timer: see
+    /// [`Environment::with_async_sleep`](crate::Environment::with_async_sleep). With the feature `tokio`, a tokio runtime
+    /// that was built without `enable_time` panics in tokio itself.
+    ///
+    /// The futures may borrow what `f` borrows, but nothing that `f` owns or changes: no `async move` closure with
+    /// captures.
     ///
     /// # Errors
     /// The last error of `f`, unchanged, and how many attempts there were; or why nobody could be asked; or that time

@@ -51,6 +51,9 @@ pub trait AsyncSleep: fmt::Debug + Send + Sync {
 }
 
 /// tokio's timer; the default where the feature `tokio` is on.
+///
+/// Outside a tokio runtime there is no timer, which is a [`NoTimer`]. Inside one that was built without `enable_time`,
+/// tokio itself panics.
 #[cfg(feature = "tokio")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokioSleep;

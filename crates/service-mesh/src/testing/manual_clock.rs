@@ -76,7 +76,8 @@ impl ManualClock {
         due.into_values().for_each(Waker::wake);
     }
 
-    /// Every wait that was asked for, in order.
+    /// The waits of retries and the time limits of async attempts, in the order in which they were set: also a limit that
+    /// was not reached.
     pub fn sleeps(&self) -> Vec<Duration> {
         self.lock().sleeps.clone()
     }
@@ -84,7 +85,9 @@ impl ManualClock {
     /// Runs a future to its end. Whenever it has nothing to do but wait, the clock moves to the next timer.
     ///
     /// # Panics
-    /// When the future waits and no timer of this clock is set: nothing would ever wake it.
+    /// When the future waits and no timer of this clock is set: nothing here would ever wake it. It waits for another
+    /// clock, for a channel, or for a runtime's timer; a future that needs tokio belongs in a `#[tokio::test]`, which
+    /// calls [`advance_to_next_timer`](Self::advance_to_next_timer) beside it.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let woken = Arc::new(Woken(AtomicBool::new(true)));
         let waker = Waker::from(woken.clone());
@@ -97,7 +100,11 @@ impl ManualClock {
                     return output;
                 }
             }
-            assert!(self.advance_to_next_timer(), "the future waits for something that no timer of this clock ends");
+            assert!(
+                self.advance_to_next_timer(),
+                "the future waits for something that no timer of this clock ends: another clock, a channel, or a \
+                 runtime's timer"
+            );
         }
     }
 
@@ -195,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "no timer of this clock")]
+    #[should_panic(expected = "no timer of this clock ends: another clock, a channel, or a runtime's timer")]
     fn a_future_that_nothing_can_wake_is_told_so() {
         ManualClock::new().block_on(std::future::pending::<()>());
     }
