@@ -306,7 +306,10 @@ impl ServiceProxy {
     pub(crate) fn circuits(&self) -> Vec<CircuitBreaker> {
         let service = self.current_roster().service.clone();
         let control = self.0.control.lock();
-        [service].into_iter().chain(control.circuits().cloned()).collect()
+        // One that was not pickable may have gone without a change of the set.
+        let registered = self.0.load_balancer.registered_keys();
+        let instances = control.circuits.iter().filter(|(key, _)| registered.contains(key));
+        [service].into_iter().chain(instances.map(|(_, member)| member.circuit.clone())).collect()
     }
 
     // ----- for the call machine -----

@@ -310,6 +310,9 @@ fn gauges_tell_instances_and_connections_and_take_back_what_is_gone() {
     let hot = ("{circuit=shop/a,state=closed}".to_owned(), vec![1.0]);
     assert!(bench.told.of(CIRCUIT_STATE).contains(&hot));
 
+    // First marked unhealthy: the set of those that can be picked does not change when it goes.
+    balancer.mark_healthy("a", false);
+    bench.gauges();
     balancer.deregister("a");
     bench.gauges();
     drop(attempt);
