@@ -75,10 +75,13 @@ bench: ## time service-mesh beside its peers, in one run (keep the machine quiet
 
 compare: ## all figures, anew into COMPARE.md: 5 minutes, keep the machine quiet
 	mkdir -p peers/target
+	cd peers && $(CARGO) run -p peers-conformance > target/faults.md
+	cd peers && for program in service_mesh recloser failsafe tower_resilience; do \
+		$(CARGO) run -p peers-programs --example $$program || exit 1; done
 	$(BENCH) > target/figures.md
 	cd peers && $(CARGO) run --release -p peers-bench --bin memory > target/memory.md
 	cd peers && $(CARGO) build --release -p peers-bench --bin splice
-	cd peers && for table in figures memory; do \
+	cd peers && for table in faults figures memory; do \
 		target/release/splice $$table ../COMPARE.md < target/$$table.md || exit 1; done
 
 bench-instructions: valgrind ## count instructions; fails where a commit has made a path dearer by more than 5 %

@@ -1,7 +1,7 @@
 //! How many bytes of the heap a breaker takes, and an instance in a balancer: the table of COMPARE.md.
 //!
-//! 10,000 of each are made, and the allocator is asked what is in use. What lies in a `Vec` of them is counted too, and
-//! names are empty, since strings are the user's.
+//! 10,000 of each are made, and the allocator is asked what is in use. What lies in a `Vec` of them is counted too.
+//! Names are empty and ids short, since strings are the user's.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "the table is its answer")]
 
