@@ -22,19 +22,38 @@ pub enum LoadBalancerStrategy {
     Weighted,
     /// The one with the fewest connections; ties are broken at random.
     LeastConnections,
+    /// Of two that chance names, the one with fewer connections relative to its weight.
+    P2c,
+    /// Of two that chance names, the one whose recent peak latency, times its connections relative to its weight, is
+    /// less.
+    PeakEwma,
+    /// By the key of the call: one key, one instance, for as long as that one is there and not overloaded.
+    ConsistentHash,
 }
 
 impl LoadBalancerStrategy {
     /// All strategies.
-    pub const ALL: [Self; 4] = [Self::RoundRobin, Self::Random, Self::Weighted, Self::LeastConnections];
+    pub const ALL: [Self; 7] = [
+        Self::RoundRobin,
+        Self::Random,
+        Self::Weighted,
+        Self::LeastConnections,
+        Self::P2c,
+        Self::PeakEwma,
+        Self::ConsistentHash,
+    ];
 
-    /// The word for this strategy: `round_robin`, `random`, `weighted`, `least_connections`.
+    /// The word for this strategy: `round_robin`, `random`, `weighted`, `least_connections`, `p2c`, `peak_ewma`,
+    /// `consistent_hash`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RoundRobin => "round_robin",
             Self::Random => "random",
             Self::Weighted => "weighted",
             Self::LeastConnections => "least_connections",
+            Self::P2c => "p2c",
+            Self::PeakEwma => "peak_ewma",
+            Self::ConsistentHash => "consistent_hash",
         }
     }
 }

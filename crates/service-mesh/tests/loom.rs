@@ -12,7 +12,7 @@ use loom::thread;
 use service_mesh::testing::{ManualClock, Recorder};
 use service_mesh::{
     CircuitBreaker, CircuitBreakerConfig, CircuitState, CountWindow, Environment, EventKind, LoadBalancer,
-    LoadBalancerStrategy, RetryBudget, RetryBudgetConfig, ServiceInstance,
+    LoadBalancerStrategy, Outcome, RetryBudget, RetryBudgetConfig, ServiceInstance,
 };
 
 fn config(failures: u32, successes: u32, probes: u32) -> CircuitBreakerConfig {
@@ -228,6 +228,51 @@ fn lease_counts_return_to_zero_while_instances_come_and_go() {
         drop(lease);
         leasing.join().unwrap();
         assert!(balancer.endpoints().iter().all(|endpoint| endpoint.in_flight == 0));
+    });
+}
+
+#[test]
+fn no_lease_that_ends_while_its_instance_leaves_bends_the_bound_of_the_others() {
+    loom::model(|| {
+        let balancer = LoadBalancer::builder()
+            .strategy(LoadBalancerStrategy::ConsistentHash)
+            .environment(Environment::manual(&ManualClock::new()))
+            .build();
+        balancer.set_instances(["a", "b"].map(|id| ServiceInstance::new(id, id, 1)));
+        let (held, ending) = (balancer.acquire_except(&["b"]).unwrap(), balancer.acquire_except(&["b"]).unwrap());
+        let ends = thread::spawn(move || drop(ending));
+        balancer.mark_healthy("a", false);
+        ends.join().unwrap();
+        balancer.mark_healthy("a", true);
+        drop(held);
+        // Nothing is in flight, and so eight leases of one key are shared five to three.
+        let leases: Vec<_> = (0..8).filter_map(|_| balancer.acquire_for(&1_u8)).collect();
+        let mut counts: Vec<_> = balancer.endpoints().iter().map(|endpoint| endpoint.in_flight).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [3, 5]);
+        drop(leases);
+    });
+}
+
+#[test]
+fn a_peak_that_races_an_ordinary_answer_is_not_lost() {
+    loom::model(|| {
+        let clock = ManualClock::new();
+        let balancer = LoadBalancer::builder()
+            .strategy(LoadBalancerStrategy::PeakEwma)
+            .environment(Environment::manual(&clock))
+            .build();
+        balancer.set_instances(["a", "b"].map(|id| ServiceInstance::new(id, id, 1)));
+        let without = |id: &str| balancer.acquire_except(&[id]).unwrap();
+        let slow = without("b");
+        clock.advance(Duration::from_secs(1));
+        let fast = without("b");
+        let racing = thread::spawn(move || slow.settle(Outcome::Success));
+        fast.settle(Outcome::Success);
+        racing.join().unwrap();
+        without("a").settle(Outcome::Success);
+        // `a` has just taken a second, and `b` no time at all.
+        assert!((0..8).all(|_| balancer.get_instance().unwrap().id == "b"));
     });
 }
 

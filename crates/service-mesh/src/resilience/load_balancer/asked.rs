@@ -35,14 +35,23 @@ impl Asked {
         self.len < CAPACITY
     }
 
+    /// How many refusals are remembered.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
     /// Asks all `len` endpoints that were not asked yet, from a random one on.
-    pub(super) fn ask_the_rest(
+    pub(super) fn ask_the_rest(&self, len: usize, chance: &Chance, admits: impl FnMut(usize) -> bool) -> Option<usize> {
+        self.ask_the_rest_from(below(chance, len), len, admits)
+    }
+
+    /// The same from `first` on.
+    pub(super) fn ask_the_rest_from(
         &self,
+        first: usize,
         len: usize,
-        chance: &Chance,
         mut admits: impl FnMut(usize) -> bool,
     ) -> Option<usize> {
-        let first = below(chance, len);
         (first..len).chain(0..first).find(|index| !self.contains(*index) && admits(*index))
     }
 }

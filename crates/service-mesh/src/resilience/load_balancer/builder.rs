@@ -24,13 +24,15 @@ impl LoadBalancerBuilder {
     }
 
     /// For how long the share of a new or recovered instance rises, from a tenth to all of its weight, in a straight
-    /// line. Default: zero, the full share at once. It holds where weights do, in
-    /// [`Weighted`](LoadBalancerStrategy::Weighted).
+    /// line. Default: zero, the full share at once. It holds where weights do: in
+    /// [`Weighted`](LoadBalancerStrategy::Weighted), [`P2c`](LoadBalancerStrategy::P2c),
+    /// [`PeakEwma`](LoadBalancerStrategy::PeakEwma) and [`ConsistentHash`](LoadBalancerStrategy::ConsistentHash), where
+    /// the keys of a rising instance come to it one by one.
     ///
     /// An instance begins to rise when it becomes pickable: registered, registered anew at another address, healthy
     /// again, or given a weight after 0. Shares are relative to that of whoever has come furthest, so that the
     /// instances of a set that starts together are not spared; nobody else could carry their load. While somebody
-    /// rises, a pick reads the clock, and where it meets one who rises it draws chance.
+    /// rises, a pick reads the clock.
     pub fn slow_start(mut self, duration: Duration) -> Self {
         self.slow_start = duration;
         self

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 use service_mesh_models::ServiceInstance;
 
+use super::latency::Latency;
+use super::total::Total;
+use crate::resilience::clock::Timestamp;
+use crate::resilience::outcome::Outcome;
 use crate::resilience::sync::{AtomicU32, Ordering};
 
 /// Names one registration within its balancer. An id that is registered again with the same host and port keeps its
@@ -31,8 +35,14 @@ struct Registered {
 }
 
 impl Endpoint {
-    pub(super) fn new(key: EndpointKey, instance: ServiceInstance) -> Self {
-        let live = Live { leased: AtomicU32::new(0), outside: AtomicU32::new(instance.connections) };
+    /// `total` is the balancer's.
+    pub(super) fn new(key: EndpointKey, instance: ServiceInstance, total: &Total) -> Self {
+        let live = Live {
+            leased: AtomicU32::new(0),
+            outside: AtomicU32::new(instance.connections),
+            latency: Latency::default(),
+            total: total.clone(),
+        };
         Self(Arc::new(Registered { key, instance: Arc::new(instance), live: Arc::new(CachePadded::new(live)) }))
     }
 
@@ -61,19 +71,51 @@ impl Endpoint {
     /// [`Lease`](super::Lease) sees to both.
     #[inline]
     pub(crate) fn connect(&self) {
-        self.0.live.leased.fetch_add(1, Ordering::Relaxed);
+        let live = &**self.0.live;
+        let before = live.leased.fetch_add(1, Ordering::Relaxed);
+        if before & COUNTED != 0 {
+            live.total.add(1);
+        }
     }
 
     /// One connection has ended.
     #[inline]
     pub(crate) fn disconnect(&self) {
-        let before = self.0.live.leased.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "more connections ended than began");
+        let live = &**self.0.live;
+        let before = live.leased.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before & !COUNTED > 0, "more connections ended than began");
+        if before & COUNTED != 0 {
+            live.total.take(1);
+        }
     }
 
     /// Connections that were leased and not given back.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.0.live.leased.load(Ordering::Relaxed)
+        self.0.live.leased()
+    }
+
+    /// Takes in what came of an attempt here that was given to it at `began`, for strategies that ask how long that
+    /// takes. To be told before [`disconnect`](Self::disconnect).
+    pub(crate) fn observe(&self, began: Timestamp, outcome: Outcome, now: Timestamp) {
+        self.0.live.latency.observe(began, outcome, now);
+    }
+
+    /// From now on its connections, those too that it has, are counted in the balancer's total; or no longer.
+    ///
+    /// The mark and the count are one word: whoever begins or ends a connection learns in the same step whether it is
+    /// in the total, and whoever sets the mark learns how many are to be added or taken.
+    pub(super) fn set_counted(&self, is_counted: bool) {
+        let live = &**self.0.live;
+        let before = if is_counted {
+            live.leased.fetch_or(COUNTED, Ordering::Relaxed)
+        } else {
+            live.leased.fetch_and(!COUNTED, Ordering::Relaxed)
+        };
+        match (before & COUNTED != 0, is_counted) {
+            (false, true) => live.total.add(before),
+            (true, false) => live.total.take(before & !COUNTED),
+            _ => {}
+        }
     }
 
     pub(super) fn live(&self) -> &Arc<CachePadded<Live>> {
@@ -85,7 +127,7 @@ impl Endpoint {
 /// neither a neighbour's calls nor the count of handles slows them.
 #[derive(Debug)]
 pub(super) struct Live {
-    /// Invariant: the number of leases that exist.
+    /// Invariant: without [`COUNTED`], the number of leases that exist.
     ///
     /// Ordering: Relaxed. A count that publishes nothing; a scan sees each endpoint's as of some moment.
     leased: AtomicU32,
@@ -93,10 +135,30 @@ pub(super) struct Live {
     ///
     /// Ordering: Relaxed, for the same reason.
     outside: AtomicU32,
+    latency: Latency,
+    total: Total,
 }
 
+/// The bit of [`Live::leased`] that says that the connections are counted in the total; 2³¹ of them are out of reach.
+const COUNTED: u32 = 1 << 31;
+
 impl Live {
+    /// Connections that were leased and not given back.
+    #[inline]
+    pub(super) fn leased(&self) -> u32 {
+        self.leased.load(Ordering::Relaxed) & !COUNTED
+    }
+
+    /// How long calls have taken of late.
+    #[inline]
+    pub(super) fn latency(&self) -> &Latency {
+        &self.latency
+    }
+
     /// All connections of the endpoint, those that were leased and those that somebody else counts.
+    ///
+    /// Not for consistent hashing: the mark stays in, since it is set under that strategy only, and a scan of all need not
+    /// take it off each. A pick from the set before may see it for the moment of the change.
     #[inline]
     pub(super) fn connections(&self) -> u64 {
         u64::from(self.leased.load(Ordering::Relaxed)) + u64::from(self.outside.load(Ordering::Relaxed))

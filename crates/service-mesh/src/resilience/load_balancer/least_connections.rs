@@ -102,12 +102,14 @@ impl LeastLoaded {
 #[cfg(test)]
 mod tests {
     use super::super::endpoint::EndpointKey;
+    use super::super::total::Total;
     use super::*;
     use crate::ServiceInstance;
 
     fn endpoints(connections: impl IntoIterator<Item = u32>) -> Vec<Endpoint> {
         let endpoint = |(number, connections)| {
-            Endpoint::new(EndpointKey::new(number), ServiceInstance::new("", "", 0).with_connections(connections))
+            let instance = ServiceInstance::new("", "", 0).with_connections(connections);
+            Endpoint::new(EndpointKey::new(number), instance, &Total::default())
         };
         (0..).zip(connections).map(endpoint).collect()
     }

@@ -10,26 +10,34 @@
 //! # Cost
 //! A pick is an `arc-swap` load (two uncontended atomic exchanges) and what the strategy adds: one shared addition for
 //! turns, one draw for chance, one cache line an instance for a scan. `get_instance` adds a count of the handle it
-//! returns, a lease two of them. A change copies one pointer an instance (0.3 ms for 10,000) and works out the strategy's
+//! returns, a lease that of the connection. A change copies one pointer an instance (0.3 ms for 10,000) and works out the strategy's
 //! data.
 //!
 //! # When not to use it
-//! Not to keep one client at one instance (that is consistent hashing), nor in front of a single address that balances
-//! by itself.
+//! Not in front of a single address that balances by itself.
 
 mod asked;
 mod builder;
+mod consistent_hash;
 mod cursor;
 mod endpoint;
+mod key;
+mod latency;
 mod lease;
 mod least_connections;
+mod lots;
+mod p2c;
+mod peak_ewma;
 mod picked;
 mod ramp;
 mod random;
 mod registry;
+mod rendezvous;
 mod round_robin;
 mod smooth;
 mod snapshot;
+mod total;
+mod two_choices;
 mod weighted;
 
 #[cfg(all(test, not(loom)))]
@@ -37,6 +45,7 @@ mod tests;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,10 +56,11 @@ use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Snapshot};
 use crate::environment::Environment;
 pub use builder::LoadBalancerBuilder;
 pub(crate) use endpoint::{Endpoint, EndpointKey};
+pub(crate) use key::KeyHash;
 pub use lease::Lease;
 pub use picked::Picked;
 use registry::Registry;
-pub(crate) use snapshot::EndpointSet;
+pub(crate) use snapshot::{EndpointSet, Pick, UNTIMED};
 
 /// Picks an instance for each call. Clones are handles of the same balancer.
 ///
@@ -75,9 +85,26 @@ pub(crate) use snapshot::EndpointSet;
 /// | [`Random`](LoadBalancerStrategy::Random) | many threads, or many balancers that must not march in step; even only on average | nothing shared | the same |
 /// | [`Weighted`](LoadBalancerStrategy::Weighted) | instances differ in size, and the sizes are known | as round robin; a change up to 3 ms and ¼ MiB | that a size was guessed wrongly |
 /// | [`LeastConnections`](LoadBalancerStrategy::LeastConnections), with [`acquire`](Self::acquire) | calls differ much in length, or instances slow down | a look at each instance | weights |
+/// | [`P2c`](LoadBalancerStrategy::P2c), with `acquire` | the same for many instances, sizes that differ, or many clients | two draws, a look at two instances | an instance that is slow while it is idle |
+/// | [`PeakEwma`](LoadBalancerStrategy::PeakEwma), with `acquire` and [`settle`](Lease::settle) | instances slow down or fail now and then, and calls are much alike | the same, and two readings of the clock | which calls are long by nature: one of them makes its instance look slow |
+/// | [`ConsistentHash`](LoadBalancerStrategy::ConsistentHash), with [`acquire_for`](Self::acquire_for) | instances keep something for a key: a cache, a session, a lock | a hash and one look into a table; a lease one shared addition; a change up to 5 ms and ¼ MiB | that a key is dear, as long as few calls with it overlap |
 ///
-/// Weights are exact up to a sum of 65,536, after division by their greatest common divisor; above that, shares are
-/// rounded to 1 in 65,536, which is also the least.
+/// With a [`ServiceProxy`](crate::ServiceProxy) leases, outcomes and keys see to themselves. If in doubt: `P2c`.
+///
+/// # By key
+/// [`ConsistentHash`](LoadBalancerStrategy::ConsistentHash) sends equal keys to one instance, and so does every other
+/// balancer, in any process and on any platform, that knows instances of the same ids, weights and health. If one leaves
+/// or falls ill, its keys move and no others; if one comes, it takes its share of keys and nothing else moves. An
+/// instance whose connections in flight would pass 5/4 of its share of all (rounded up) passes the call on to the next
+/// in the key's own order; so does one that is excluded or refuses. A call without a key goes to anybody, by weight. The
+/// other strategies leave keys alone.
+///
+/// # Weights
+/// They count in `Weighted`, `P2c`, `PeakEwma` and `ConsistentHash`. In `Weighted` they are exact up to a sum of
+/// 65,536, after division by their greatest common divisor; above that, shares are rounded to 1 in 65,536, which is also
+/// the least. `P2c` and `PeakEwma` share an idle set by weight on average, and a busy one until everybody's connections
+/// are in proportion. In `ConsistentHash` the share of keys is as the weight give or take chance: 1 in 100 of it for ten
+/// instances, 1 in 11 for a thousand.
 ///
 /// A pick takes no lock and allocates nothing. A change (of instances, health, weights or strategy) takes a lock, copies
 /// one pointer an instance and works out the strategy's data.
@@ -154,27 +181,85 @@ impl LoadBalancer {
     /// Costs a comparison of each excluded id with each instance that is met.
     pub fn get_instance_except(&self, exclude: &[&str]) -> Option<Arc<ServiceInstance>> {
         let set = self.0.set.load();
-        set.pick_except(exclude).map(|index| Arc::clone(set.endpoints()[index].instance()))
+        let pick = set.pick_except(None, exclude)?;
+        Some(Arc::clone(set.endpoints()[pick.index()].instance()))
+    }
+
+    /// Like [`get_instance`](Self::get_instance), for a call about `key`: the instance that equal keys have in common,
+    /// under [`ConsistentHash`](LoadBalancerStrategy::ConsistentHash).
+    ///
+    /// Anything that can be hashed is a key: a name, a number, several of them together. The hash is this crate's own
+    /// and the same everywhere, but for slices of integers on a big-endian machine; it is no secret, so that whoever
+    /// chooses keys can choose instances.
+    ///
+    /// ```
+    /// use service_mesh::{LoadBalancer, LoadBalancerStrategy, ServiceInstance};
+    ///
+    /// let balancer = LoadBalancer::new(LoadBalancerStrategy::ConsistentHash);
+    /// balancer.set_instances(["a", "b", "c"].map(|id| ServiceInstance::new(id, "10.0.0.1", 8080)));
+    /// let home = balancer.get_instance_for("customer-42").unwrap();
+    /// let other = if home.id == "a" { "b" } else { "a" };
+    /// balancer.deregister(other);
+    /// assert_eq!(balancer.get_instance_for("customer-42").unwrap(), home);
+    /// ```
+    #[inline]
+    pub fn get_instance_for(&self, key: &(impl Hash + ?Sized)) -> Option<Arc<ServiceInstance>> {
+        self.pick_for(key).map(|picked| Arc::clone(picked.instance()))
     }
 
     /// The next instance, by reference: the fastest way to look at it, not to be held for long. See [`Picked`].
     #[inline]
     pub fn pick(&self) -> Option<Picked> {
+        self.pick_by(None)
+    }
+
+    /// Like [`pick`](Self::pick), for a call about `key`: see [`get_instance_for`](Self::get_instance_for).
+    #[inline]
+    pub fn pick_for(&self, key: &(impl Hash + ?Sized)) -> Option<Picked> {
+        self.pick_by(Some(KeyHash::of(key)))
+    }
+
+    #[inline]
+    fn pick_by(&self, key: Option<KeyHash>) -> Option<Picked> {
         let set = self.0.set.load();
-        set.pick().map(|index| Picked::new(set, index))
+        let pick = set.pick(key)?;
+        Some(Picked::new(set, pick.index()))
     }
 
     /// The next instance by the strategy, with one connection counted until the lease is dropped.
     #[inline]
     pub fn acquire(&self) -> Option<Lease> {
+        self.acquire_by(None)
+    }
+
+    /// Like [`acquire`](Self::acquire), for a call about `key`: see [`get_instance_for`](Self::get_instance_for).
+    #[inline]
+    pub fn acquire_for(&self, key: &(impl Hash + ?Sized)) -> Option<Lease> {
+        self.acquire_by(Some(KeyHash::of(key)))
+    }
+
+    #[inline]
+    fn acquire_by(&self, key: Option<KeyHash>) -> Option<Lease> {
         let set = self.0.set.load();
-        set.pick().map(|index| Lease::new(&set.endpoints()[index]))
+        let pick = set.pick(key)?;
+        Some(Lease::new(set, pick))
     }
 
     /// Like [`acquire`](Self::acquire), among the instances whose ids are not in `exclude`.
     pub fn acquire_except(&self, exclude: &[&str]) -> Option<Lease> {
+        self.acquire_by_except(None, exclude)
+    }
+
+    /// Like [`acquire_for`](Self::acquire_for), among the instances whose ids are not in `exclude`: with those that were
+    /// tried, the next in the key's own order.
+    pub fn acquire_for_except(&self, key: &(impl Hash + ?Sized), exclude: &[&str]) -> Option<Lease> {
+        self.acquire_by_except(Some(KeyHash::of(key)), exclude)
+    }
+
+    fn acquire_by_except(&self, key: Option<KeyHash>, exclude: &[&str]) -> Option<Lease> {
         let set = self.0.set.load();
-        set.pick_except(exclude).map(|index| Lease::new(&set.endpoints()[index]))
+        let pick = set.pick_except(key, exclude)?;
+        Some(Lease::new(set, pick))
     }
 
     /// Adds an instance behind the others, or puts it in the place of the one with the same id, which is returned.

@@ -62,7 +62,11 @@ impl Ramp {
 
     /// The present time, for the questions of one pick. Notes when all have risen.
     pub(super) fn now(&self) -> Timestamp {
-        let now = self.environment.now();
+        self.at(self.environment.now())
+    }
+
+    /// The same where the present time is known.
+    pub(super) fn at(&self, now: Timestamp) -> Timestamp {
         if now >= self.end {
             self.is_over.store(true, Ordering::Relaxed);
         }
@@ -71,9 +75,19 @@ impl Ramp {
 
     /// Whether this pick should pass the endpoint over. Draws chance only for one that rises.
     pub(super) fn spares(&self, index: usize, now: Timestamp, chance: &Chance) -> bool {
-        let Some(began) = self.since[index] else { return false };
-        let share = self.share(Some(began), now) / self.share(self.furthest, now);
+        let share = self.share_of(index, now);
         share < 1.0 && chance.ratio() >= share
+    }
+
+    /// How much of its weight an endpoint has come to, beside the one that has come furthest. At most 1.
+    pub(super) fn share_of(&self, index: usize, now: Timestamp) -> f64 {
+        let Some(began) = self.since[index] else { return 1.0 };
+        self.share(Some(began), now) / self.share(self.furthest, now)
+    }
+
+    /// Whether it is one of those who have come furthest, whom nobody spares.
+    pub(super) fn leads(&self, index: usize) -> bool {
+        self.since[index] == self.furthest
     }
 
     /// Between [`LEAST_SHARE`] and 1, in a straight line.

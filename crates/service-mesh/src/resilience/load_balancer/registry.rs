@@ -9,6 +9,7 @@ use service_mesh_models::{LoadBalancerStrategy, ServiceInstance};
 use super::EndpointStatus;
 use super::endpoint::{Endpoint, EndpointKey};
 use super::snapshot::{Candidate, Draft, EndpointSet};
+use super::total::Total;
 use crate::resilience::clock::Timestamp;
 
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Registry {
     keys: u64,
     version: u64,
     has_changed: bool,
+    /// The connections of those who can be picked, where the strategy asks for it.
+    total: Total,
 }
 
 #[derive(Debug)]
@@ -43,9 +46,25 @@ impl Entry {
     }
 }
 
+/// Whoever is registered no longer is not counted either, whatever its leases still do.
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.endpoint.set_counted(false);
+    }
+}
+
 impl Registry {
     pub(super) fn new(strategy: LoadBalancerStrategy, slow_start: Duration) -> Self {
-        Self { entries: Vec::new(), strategy, slow_start, resume: 0, keys: 0, version: 0, has_changed: false }
+        Self {
+            entries: Vec::new(),
+            strategy,
+            slow_start,
+            resume: 0,
+            keys: 0,
+            version: 0,
+            has_changed: false,
+            total: Total::default(),
+        }
     }
 
     /// Notes how far the present set has come. To be called before anything is changed.
@@ -65,6 +84,8 @@ impl Registry {
     /// What the next set is made of.
     pub(super) fn draft(&mut self, now: Option<Timestamp>) -> Draft {
         self.version += 1;
+        let is_bounded = self.strategy == LoadBalancerStrategy::ConsistentHash;
+        self.entries.iter().for_each(|entry| entry.endpoint.set_counted(is_bounded && entry.is_pickable()));
         let start = self.entries[..self.resume].iter().filter(|entry| entry.is_pickable()).count();
         let candidates: Vec<_> = self
             .entries
@@ -81,6 +102,7 @@ impl Registry {
             candidates,
             now: now.unwrap_or_default(),
             slow_start: self.slow_start,
+            total: self.total.clone(),
         }
     }
 
@@ -185,7 +207,7 @@ impl Registry {
 
     fn append(&mut self, instance: ServiceInstance, now: Option<Timestamp>) {
         let (healthy, weight) = (instance.healthy, instance.weight);
-        let endpoint = Endpoint::new(self.new_key(), instance);
+        let endpoint = Endpoint::new(self.new_key(), instance, &self.total);
         self.entries.push(Entry { endpoint, healthy, weight, since: now });
         self.has_changed = true;
     }
@@ -202,7 +224,7 @@ impl Registry {
         let present = &self.entries[place].endpoint;
         let replaced = Arc::clone(present.instance());
         if !present.is_at_address_of(&instance) {
-            let endpoint = Endpoint::new(self.new_key(), instance);
+            let endpoint = Endpoint::new(self.new_key(), instance, &self.total);
             self.entries[place] = Entry { endpoint, healthy, weight, since: now };
             self.has_changed = true;
             return replaced;

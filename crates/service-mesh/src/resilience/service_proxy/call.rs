@@ -27,6 +27,7 @@ use crate::environment::{Environment, Moment};
 use crate::resilience::call_error::CallErrorKind;
 use crate::resilience::clock::Timestamp;
 use crate::resilience::event::EventKind;
+use crate::resilience::load_balancer::KeyHash;
 use crate::resilience::outcome::{Answer, Outcome};
 use crate::resilience::sync::Loaded;
 
@@ -45,6 +46,7 @@ struct History<P> {
     proxy: P,
     /// [`NO_LIMIT`] if there is none.
     deadline: Timestamp,
+    key: Option<KeyHash>,
     attempts: u32,
 }
 
@@ -106,11 +108,12 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
         proxy: P,
         roster: Loaded<Roster>,
         timeout: Option<Duration>,
+        key: Option<KeyHash>,
         baggage: Option<Box<Baggage>>,
     ) -> Self {
         let timeout = timeout.or_else(|| roster.settings.config.call_timeout());
         let deadline = timeout.map_or(NO_LIMIT, |timeout| roster.settings.environment.now().after(timeout));
-        Self { history: History { proxy, deadline, attempts: 0 }, roster, baggage }
+        Self { history: History { proxy, deadline, key, attempts: 0 }, roster, baggage }
     }
 
     pub(crate) fn environment(&self) -> &Environment {
@@ -139,7 +142,7 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
                 return Err(refused(kind, self.history.attempts, self.baggage, &mut moment));
             }
         };
-        let choice = match roster.choose(self.baggage.as_deref_mut(), &mut moment) {
+        let choice = match roster.choose(self.history.key, self.baggage.as_deref_mut(), &mut moment) {
             Ok(choice) => choice,
             Err(nobody) => {
                 roster.service.conclude(service, Outcome::Neutral, &mut moment);

@@ -11,7 +11,7 @@ use super::watch::{Settled, Watch};
 use crate::environment::Moment;
 use crate::resilience::circuit_breaker::Ticket;
 use crate::resilience::clock::Timestamp;
-use crate::resilience::load_balancer::{Endpoint, EndpointKey};
+use crate::resilience::load_balancer::{Endpoint, EndpointKey, UNTIMED};
 use crate::resilience::outcome::Outcome;
 use crate::resilience::retry::Retries;
 use crate::resilience::sync::Loaded;
@@ -116,7 +116,7 @@ impl Hold {
 
     #[inline]
     fn endpoint(&self) -> &Endpoint {
-        &self.roster.set.endpoints()[self.choice.index]
+        &self.roster.set.endpoints()[self.choice.pick.index()]
     }
 
     /// The user's function runs: from here on a drop is a panic of it.
@@ -166,8 +166,13 @@ impl Hold {
     }
 
     fn release(&self, outcome: Outcome, heard_by_service: Outcome, moment: &mut Moment<'_>) {
+        let pick = self.choice.pick;
+        if pick.began != UNTIMED {
+            // By the balancer's clock, which need not be the proxy's.
+            self.roster.set.observe(pick.index(), pick.began, outcome);
+        }
         self.endpoint().disconnect();
-        if let Some(circuit) = self.roster.circuits.get(self.choice.index) {
+        if let Some(circuit) = self.roster.circuits.get(pick.index()) {
             circuit.conclude(self.choice.ticket, outcome, moment);
         }
         self.roster.service.conclude(self.service, heard_by_service, moment);

@@ -176,7 +176,7 @@ impl ServiceProxy {
         let roster = self.roster();
         let attended = options.explain.is_some() || roster.attended;
         let baggage = if attended { self.attend(&roster, options) } else { None };
-        Call::new(proxy, roster, options.timeout, baggage)
+        Call::new(proxy, roster, options.timeout, options.key, baggage)
     }
 
     /// What a call carries from its begin, because somebody may want to know what becomes of it.

@@ -1,8 +1,10 @@
 //! What one call asks for beyond the proxy's settings.
 
+use std::hash::Hash;
 use std::time::Duration;
 
 use super::explain::Explanation;
+use crate::resilience::load_balancer::KeyHash;
 use crate::resilience::outcome::EveryError;
 
 /// What one call asks for beyond the proxy's settings.
@@ -23,6 +25,7 @@ pub struct CallOptions<C = EveryError> {
     pub(crate) classify: C,
     pub(crate) timeout: Option<Duration>,
     pub(crate) explain: Option<Explanation>,
+    pub(crate) key: Option<KeyHash>,
 }
 
 impl CallOptions {
@@ -35,7 +38,7 @@ impl CallOptions {
 impl<C> CallOptions<C> {
     /// How results are understood. Default: [`EveryError`].
     pub fn classify<D>(self, classify: D) -> CallOptions<D> {
-        CallOptions { classify, timeout: self.timeout, explain: self.explain }
+        CallOptions { classify, timeout: self.timeout, explain: self.explain, key: self.key }
     }
 
     /// How long the call may take, retries and waits included, in place of the proxy's `call_timeout`. Counted from its
@@ -48,6 +51,15 @@ impl<C> CallOptions<C> {
     /// Asks for the story of the call, which costs a few allocations an attempt. Default: nobody asks.
     pub fn explain(mut self, explanation: &Explanation) -> Self {
         self.explain = Some(explanation.clone());
+        self
+    }
+
+    /// What the call is about: a customer, a file, a session. Under
+    /// [`ConsistentHash`](crate::LoadBalancerStrategy::ConsistentHash) equal keys go to one instance, and a retry to the
+    /// next in the key's own order: see [`LoadBalancer`](crate::LoadBalancer#by-key). Default: none; such a call goes to
+    /// anybody. Only its hash is kept.
+    pub fn key(mut self, key: impl Hash) -> Self {
+        self.key = Some(KeyHash::of(&key));
         self
     }
 }

@@ -12,7 +12,7 @@ use service_mesh_models::{CircuitBreakerConfig, CircuitOpenError, RefusalReason,
 use crate::environment::{Environment, Moment};
 use crate::resilience::circuit_breaker::{CircuitBreaker, Refusal, Ticket};
 use crate::resilience::clock::Timestamp;
-use crate::resilience::load_balancer::{EndpointKey, EndpointSet};
+use crate::resilience::load_balancer::{EndpointKey, EndpointSet, KeyHash, Pick};
 use crate::resilience::observer::Observers;
 use crate::resilience::retry::RetryPolicy;
 
@@ -58,7 +58,7 @@ pub(super) enum InstanceCircuits {
 /// An endpoint that was picked, and the leave of its circuit if it has one.
 #[derive(Debug)]
 pub(super) struct Choice {
-    pub(super) index: usize,
+    pub(super) pick: Pick,
     pub(super) ticket: Ticket,
 }
 
@@ -85,37 +85,47 @@ impl Roster {
 
     /// Picks an endpoint whose circuit gives leave, preferring those that have not been tried.
     #[inline]
-    pub(super) fn choose(&self, baggage: Option<&mut Baggage>, moment: &mut Moment<'_>) -> Result<Choice, Nobody> {
-        let Some(baggage) = baggage else { return self.choose_first(moment) };
-        self.choose_with(baggage, moment)
+    pub(super) fn choose(
+        &self,
+        key: Option<KeyHash>,
+        baggage: Option<&mut Baggage>,
+        moment: &mut Moment<'_>,
+    ) -> Result<Choice, Nobody> {
+        let Some(baggage) = baggage else { return self.choose_first(key, moment) };
+        self.choose_with(key, baggage, moment)
     }
 
     /// Picks for a call that has tried nobody.
     #[inline]
-    fn choose_first(&self, moment: &mut Moment<'_>) -> Result<Choice, Nobody> {
-        if let Some(index) = self.set.pick()
-            && let Ok(ticket) = self.enter(index, moment)
+    fn choose_first(&self, key: Option<KeyHash>, moment: &mut Moment<'_>) -> Result<Choice, Nobody> {
+        if let Some(pick) = self.set.pick(key)
+            && let Ok(ticket) = self.enter(pick.index(), moment)
         {
-            return Ok(Choice { index, ticket });
+            return Ok(Choice { pick, ticket });
         }
-        self.choose_among(&[], None, moment).ok_or_else(|| self.nobody())
+        self.choose_among(key, &[], None, moment).ok_or_else(|| self.nobody())
     }
 
     /// Picks for a call that has tried some, or is told of.
     #[cold]
-    fn choose_with(&self, baggage: &mut Baggage, moment: &mut Moment<'_>) -> Result<Choice, Nobody> {
+    fn choose_with(
+        &self,
+        key: Option<KeyHash>,
+        baggage: &mut Baggage,
+        moment: &mut Moment<'_>,
+    ) -> Result<Choice, Nobody> {
         let Baggage { tried, telling, watch, .. } = baggage;
         let choice = if tried.is_empty() && telling.is_none() {
-            self.choose_first(moment)
+            self.choose_first(key, moment)
         } else {
             let passed_over = telling.as_mut().map(|telling| telling.begin_attempt(moment));
-            self.choose_among(tried, passed_over, moment).ok_or_else(|| self.nobody())
+            self.choose_among(key, tried, passed_over, moment).ok_or_else(|| self.nobody())
         };
         if let (Some(telling), Ok(choice)) = (telling, &choice) {
-            telling.chosen(self.set.endpoints()[choice.index].instance());
+            telling.chosen(self.set.endpoints()[choice.pick.index()].instance());
         }
         if let (Some(watch), Ok(choice)) = (watch, &choice) {
-            watch.attempt_began(self.set.endpoints()[choice.index].instance(), moment);
+            watch.attempt_began(self.set.endpoints()[choice.pick.index()].instance(), moment);
         }
         choice
     }
@@ -125,13 +135,14 @@ impl Roster {
     #[cold]
     fn choose_among(
         &self,
+        key: Option<KeyHash>,
         tried: &[EndpointKey],
         mut passed_over: Option<&mut Vec<PassedOver>>,
         moment: &mut Moment<'_>,
     ) -> Option<Choice> {
         let mut choose = |again: bool| {
             let mut ticket = Ticket::NONE;
-            let index = self.set.pick_where(|index, endpoint| {
+            let pick = self.set.pick_where(key, |index, endpoint| {
                 if tried.contains(&endpoint.key()) != again {
                     return false;
                 }
@@ -148,7 +159,7 @@ impl Roster {
                     }
                 }
             })?;
-            Some(Choice { index, ticket })
+            Some(Choice { pick, ticket })
         };
         choose(false).or_else(|| if tried.is_empty() { None } else { choose(true) })
     }
