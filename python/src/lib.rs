@@ -19,6 +19,7 @@
 
 mod config;
 mod errors;
+mod interpreter;
 mod seconds;
 mod testing;
 
@@ -29,6 +30,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
+    #[pymodule_export]
+    use crate::interpreter::claim_interpreter;
     #[pymodule_export]
     use crate::testing::{ManualClock, switch_testing};
 }

@@ -1,6 +1,10 @@
 """Circuit breaking, load balancing, retry, and a service proxy that joins them: decided in Rust, at nanoseconds a call."""
 
-from .models import (
+from ._native import claim_interpreter as _claim_interpreter
+
+_claim_interpreter()
+
+from .models import (  # noqa: E402
     AttemptTimedOutError,
     CircuitBreakerConfig,
     CircuitOpenError,
