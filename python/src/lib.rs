@@ -20,6 +20,7 @@
 mod config;
 mod errors;
 mod seconds;
+mod testing;
 
 use pyo3::prelude::*;
 
@@ -28,4 +29,6 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
+    #[pymodule_export]
+    use crate::testing::{ManualClock, switch_testing};
 }
