@@ -18,8 +18,8 @@ from codomyrmex.service_mesh import (
     with_retry,
 )
 
-from .peers import ASYNC_BREAKER, ASYNC_RETRY, BREAKER, CALL, PROXY, RETRY, WITH
-from .row import OURS, Row, Target, nothing, nothing_async, of_instance, tries_again, trips, two
+from peers import ASYNC_BREAKER, ASYNC_RETRY, BREAKER, CALL, PROXY, RETRY, WITH
+from row import OURS, Row, Target, nothing, nothing_async, of_instance, tries_again, trips, two
 
 Run = Callable[[Any], Any]
 

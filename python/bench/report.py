@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .row import OURS, Row
-from .stopwatch import median
+from row import OURS, Row
+from stopwatch import median
 
 SLEEPERS_BAR, IMPORT_BAR_SECONDS = 1.1, 0.010
 

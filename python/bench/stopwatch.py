@@ -12,7 +12,7 @@ from collections.abc import Callable
 from textwrap import dedent
 from typing import Any
 
-from .row import Row
+from row import Row
 
 SAMPLE_SECONDS = 0.0025
 
