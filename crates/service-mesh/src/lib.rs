@@ -127,7 +127,9 @@ pub use resilience::chance::Chance;
 pub use resilience::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, Grant, OwnedPermit, Permit, Refusal};
 pub use resilience::clock::{Clock, SystemClock, Timestamp};
 pub use resilience::event::{Event, EventKind, Listener};
-pub use resilience::load_balancer::{EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked};
+pub use resilience::load_balancer::{
+    Attachment, EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked, Registration,
+};
 pub use resilience::observer::{AttemptReport, CallReport, Observer, Scope};
 pub use resilience::outcome::{Answer, Classify, EveryError, Nested, Outcome};
 pub use resilience::retry::{RetryBudget, RetryPolicy, RetryPolicyBuilder};
