@@ -128,7 +128,7 @@ pub use resilience::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, Gra
 pub use resilience::clock::{Clock, SystemClock, Timestamp};
 pub use resilience::event::{Event, EventKind, Listener};
 pub use resilience::load_balancer::{
-    Attachment, EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked, Registration,
+    Attachment, EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked, Registration, WeakRegistration,
 };
 pub use resilience::observer::{AttemptReport, CallReport, Observer, Scope};
 pub use resilience::outcome::{Answer, Classify, EveryError, Nested, Outcome};

@@ -1,7 +1,7 @@
 //! An instance with its live counters.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crossbeam_utils::CachePadded;
 use service_mesh_models::ServiceInstance;
@@ -28,6 +28,16 @@ impl EndpointKey {
 /// An instance with its live counters. Clones are the same endpoint; making one costs one count.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint(Arc<Registered>);
+
+/// An endpoint, as long as somebody else keeps it.
+#[derive(Clone, Debug)]
+pub(super) struct WeakEndpoint(Weak<Registered>);
+
+impl WeakEndpoint {
+    pub(super) fn upgrade(&self) -> Option<Endpoint> {
+        self.0.upgrade().map(Endpoint)
+    }
+}
 
 #[derive(Debug)]
 struct Registered {
@@ -59,6 +69,10 @@ impl Endpoint {
 
     pub(super) fn attached(&self) -> &Attached {
         &self.0.attached
+    }
+
+    pub(super) fn downgrade(&self) -> WeakEndpoint {
+        WeakEndpoint(Arc::downgrade(&self.0))
     }
 
     pub(super) fn attach(&self, attachment: Attachment) {

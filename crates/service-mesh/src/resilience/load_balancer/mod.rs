@@ -62,7 +62,7 @@ pub(crate) use endpoint::{Endpoint, EndpointKey};
 pub(crate) use key::KeyHash;
 pub use lease::Lease;
 pub use picked::Picked;
-pub use registration::Registration;
+pub use registration::{Registration, WeakRegistration};
 use registry::Registry;
 pub(crate) use snapshot::{EndpointSet, Pick, UNTIMED};
 
@@ -278,6 +278,14 @@ impl LoadBalancer {
     fn acquire_by_except(&self, key: Option<KeyHash>, exclude: &[&str]) -> Option<Lease> {
         let set = self.0.set.load();
         let pick = set.pick_except(key, exclude)?;
+        Some(Lease::new(set, pick))
+    }
+
+    /// Like [`acquire`](Self::acquire), among the instances for which `admits` says true. It is asked in the strategy's
+    /// order, of each instance at most once and of none after the first that it admits; it runs with no lock held.
+    pub fn acquire_where(&self, mut admits: impl FnMut(&ServiceInstance) -> bool) -> Option<Lease> {
+        let set = self.0.set.load();
+        let pick = set.pick_where(None, |_, endpoint| admits(endpoint.instance()))?;
         Some(Lease::new(set, pick))
     }
 

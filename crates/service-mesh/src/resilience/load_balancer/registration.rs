@@ -7,7 +7,7 @@ use std::sync::Arc;
 use service_mesh_models::ServiceInstance;
 
 use super::attachment::Attachment;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, WeakEndpoint};
 
 /// What was registered under one id: a handle for those who speak of the same instance again and again. Clones are
 /// handles of the same registration.
@@ -51,6 +51,22 @@ impl Registration {
     /// Says how many connections somebody else counts for it. One store; the next pick of least connections sees it.
     pub fn set_connections(&self, connections: u32) {
         self.0.set_connections(connections);
+    }
+
+    /// A handle that keeps nothing alive: for what is attached and must know its registration.
+    pub fn downgrade(&self) -> WeakRegistration {
+        WeakRegistration(self.0.downgrade())
+    }
+}
+
+/// A [`Registration`] that keeps neither the instance nor what is attached to it.
+#[derive(Clone, Debug)]
+pub struct WeakRegistration(WeakEndpoint);
+
+impl WeakRegistration {
+    /// The registration, unless it is gone: neither registered nor held by anybody.
+    pub fn upgrade(&self) -> Option<Registration> {
+        self.0.upgrade().map(Registration)
     }
 }
 

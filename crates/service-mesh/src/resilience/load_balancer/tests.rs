@@ -126,6 +126,19 @@ fn connections_that_somebody_else_counts_are_set_without_a_new_snapshot() {
 }
 
 #[test]
+fn a_weak_registration_keeps_nothing_alive() {
+    let balancer = balancer(LoadBalancerStrategy::RoundRobin, &["a"]);
+    let weak = balancer.registration("a").unwrap().downgrade();
+    assert_eq!(weak.upgrade().unwrap().instance().id, "a");
+    let lease = balancer.acquire_where(|instance| instance.id == "a").unwrap();
+    assert!(balancer.acquire_where(|_| false).is_none());
+    balancer.deregister("a");
+    assert_eq!(weak.upgrade().unwrap().in_flight(), 1);
+    drop(lease);
+    assert!(weak.upgrade().is_none());
+}
+
+#[test]
 fn a_pick_by_key_goes_round_those_that_are_excluded() {
     let balancer = balancer(LoadBalancerStrategy::ConsistentHash, &["a", "b", "c"]);
     let first = balancer.pick_for("key").unwrap();
