@@ -1,0 +1,31 @@
+//! The extension module `codomyrmex.service_mesh._native`: what decides, for Python.
+//!
+//! Decisions stay in the `service-mesh` crate, and what Python people subclass, print, copy and match stays in Python
+//! (`codomyrmex/service_mesh/models.py`). Here is what lies between: classes whose state is in Rust, and the one step that
+//! each call takes across the border.
+//!
+//! # Rules of this crate
+//! - Classes are frozen: all their state is atomic, or behind a lock that is held for a few instructions. No Python code
+//!   runs under a lock, so that nobody waits for a lock whose holder waits for the interpreter.
+//! - Python objects that a class keeps are shown to the garbage collector (`__traverse__`).
+//! - `unsafe` stands in one module, `guarded`, each with a numbered argument.
+#![deny(unsafe_code)]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signatures that Python's arguments are extracted into"
+)]
+
+mod config;
+mod errors;
+mod seconds;
+
+use pyo3::prelude::*;
+
+/// Made by `import codomyrmex.service_mesh`; nobody imports it by hand.
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
+}
