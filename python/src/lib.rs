@@ -19,6 +19,9 @@
 
 mod config;
 mod errors;
+mod instance;
+mod lease;
+mod load_balancer;
 mod seconds;
 
 use pyo3::prelude::*;
@@ -28,4 +31,10 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
+    #[pymodule_export]
+    use crate::instance::InstanceState;
+    #[pymodule_export]
+    use crate::lease::Lease;
+    #[pymodule_export]
+    use crate::load_balancer::LoadBalancer;
 }

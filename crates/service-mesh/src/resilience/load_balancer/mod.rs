@@ -294,14 +294,15 @@ impl LoadBalancer {
     /// With the same host and port, the connections in flight stay counted. Its health and weight are those of the new
     /// instance, whatever was marked before.
     pub fn register(&self, instance: ServiceInstance) -> Option<Arc<ServiceInstance>> {
-        self.change(|registry, now| registry.register(instance, None, now))
+        let replaced = self.change(|registry, now| registry.register(instance, None, now));
+        replaced.map(|endpoint| Arc::clone(endpoint.instance()))
     }
 
     /// Like [`register`](Self::register), with something of the caller's own: a client, a pool. Whoever picks the
     /// instance gets it back with it, without a search: [`Picked::attachment`], [`Lease::attachment`],
     /// [`Attempt::attachment`](crate::Attempt::attachment).
     ///
-    /// It lives as long as this registration: registered anew, the instance has what it is given then, or nothing. For
+    /// What was registered under the same id is returned. The attachment lives as long as its registration: registered anew, the instance has what it is given then, or nothing. For
     /// [`set_instances`](Self::set_instances) it stays with whoever stays at his host and port. It is dropped with no lock
     /// held, when nobody has a handle of the registration any more.
     ///
@@ -317,8 +318,9 @@ impl LoadBalancer {
     /// let picked = balancer.pick().unwrap();
     /// assert_eq!(picked.attachment::<Client>().unwrap().0, "a pool of connections to 10.0.0.1");
     /// ```
-    pub fn register_with(&self, instance: ServiceInstance, attachment: Attachment) -> Option<Arc<ServiceInstance>> {
-        self.change(|registry, now| registry.register(instance, Some(attachment), now))
+    pub fn register_with(&self, instance: ServiceInstance, attachment: Attachment) -> Option<Registration> {
+        let replaced = self.change(|registry, now| registry.register(instance, Some(attachment), now));
+        replaced.map(Registration::new)
     }
 
     /// Takes an instance out and returns it; `None` if there is none with this id. Leases of it stay valid.

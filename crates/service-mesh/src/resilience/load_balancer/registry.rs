@@ -121,7 +121,7 @@ impl Registry {
         instance: ServiceInstance,
         attachment: Option<Attachment>,
         now: Option<Timestamp>,
-    ) -> Option<Arc<ServiceInstance>> {
+    ) -> Option<Endpoint> {
         let attached = Attached::new(attachment);
         let Some(place) = self.place(&instance.id) else {
             self.append(instance, attached, now);
@@ -247,23 +247,22 @@ impl Registry {
         healthy: bool,
         weight: u32,
         now: Option<Timestamp>,
-    ) -> Arc<ServiceInstance> {
+    ) -> Endpoint {
         let present = self.entries[place].endpoint.clone();
-        let replaced = Arc::clone(present.instance());
         if !present.is_at_address_of(&instance) {
             let endpoint = Endpoint::new(self.new_key(), instance, attached, &self.total);
             self.entries[place] = Entry { endpoint, healthy, weight, since: now };
-            self.retired.push(present);
+            self.retired.push(present.clone());
             self.has_changed = true;
-            return replaced;
+            return present;
         }
-        if *replaced != instance || !attached.is(present.attached()) {
+        if **present.instance() != instance || !attached.is(present.attached()) {
             self.entries[place].endpoint = present.with_instance(instance, attached);
-            self.retired.push(present);
+            self.retired.push(present.clone());
             self.has_changed = true;
         }
         self.update(place, healthy, weight, now);
-        replaced
+        present
     }
 
     fn update(&mut self, place: usize, healthy: bool, weight: u32, now: Option<Timestamp>) {
