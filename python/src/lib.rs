@@ -23,6 +23,7 @@ mod instance;
 mod lease;
 mod load_balancer;
 mod seconds;
+mod testing;
 
 use pyo3::prelude::*;
 
@@ -37,4 +38,6 @@ mod _native {
     use crate::lease::Lease;
     #[pymodule_export]
     use crate::load_balancer::LoadBalancer;
+    #[pymodule_export]
+    use crate::testing::{ManualClock, switch_testing};
 }

@@ -81,6 +81,15 @@ impl<B: Borrow<CircuitBreaker>> Grant<B> {
         breaker.conclude(ticket, outcome, &mut breaker.moment());
     }
 
+    /// A number that stands for this permit, for a door whose language makes guards dear; none where it holds a place in
+    /// half-open, or notes when the call began. [`CircuitBreaker::permit_of`] makes a permit of it again, and nothing is
+    /// lost where nobody does.
+    #[inline]
+    pub fn as_number(&self) -> Option<u64> {
+        let Ticket { key, began } = self.ticket;
+        (Word::of_key(key).phase().passes() && began == Ticket::UNTIMED).then_some(key)
+    }
+
     /// Whether the circuit was half-open when it gave this permit.
     pub fn is_probe(&self) -> bool {
         self.ticket.is_probe()
@@ -89,6 +98,15 @@ impl<B: Borrow<CircuitBreaker>> Grant<B> {
     /// The breaker that gave it.
     pub fn circuit_breaker(&self) -> &CircuitBreaker {
         self.breaker.borrow()
+    }
+}
+
+impl CircuitBreaker {
+    /// The permit that a [number](Grant::as_number) of this circuit stands for. A number of another's making is a permit
+    /// of some time in Closed, and most likely late.
+    #[inline]
+    pub fn permit_of(&self, number: u64) -> Permit<'_> {
+        Permit::new(self, Ticket { key: Word::passing_key(number), began: Ticket::UNTIMED })
     }
 }
 

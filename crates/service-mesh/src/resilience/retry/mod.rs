@@ -13,6 +13,7 @@
 mod backoff;
 mod budget;
 mod jitter;
+mod retrying;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::outcome::Answer;
 use crate::environment::Environment;
 
 pub use budget::RetryBudget;
+pub use retrying::Retrying;
 
 /// Tries a failed call again, after a wait that grows.
 ///
