@@ -1,8 +1,10 @@
 """Circuit breaking, load balancing, retry, and a service proxy that joins them: decided in Rust, at nanoseconds a call."""
 
+from ._native import CircuitBreaker, Permit
 from .models import (
     AttemptTimedOutError,
     CircuitBreakerConfig,
+    CircuitEvent,
     CircuitOpenError,
     CircuitState,
     ConfigError,
@@ -14,10 +16,13 @@ from .models import (
     ServiceMeshError,
     TimeWindow,
 )
+from .public_decorators import with_circuit_breaker
 
 __all__ = [
     "AttemptTimedOutError",
+    "CircuitBreaker",
     "CircuitBreakerConfig",
+    "CircuitEvent",
     "CircuitOpenError",
     "CircuitState",
     "ConfigError",
@@ -25,7 +30,9 @@ __all__ = [
     "DeadlineExceededError",
     "LoadBalancerStrategy",
     "NoHealthyInstanceError",
+    "Permit",
     "ServiceInstance",
     "ServiceMeshError",
     "TimeWindow",
+    "with_circuit_breaker",
 ]

@@ -81,6 +81,12 @@ impl<B: Borrow<CircuitBreaker>> Grant<B> {
         breaker.conclude(ticket, outcome, &mut breaker.moment());
     }
 
+    /// The same permit with a handle of its own; costs a reference count.
+    pub fn into_owned(mut self) -> OwnedPermit {
+        let ticket = mem::replace(&mut self.ticket, Ticket::NONE);
+        OwnedPermit::new(self.breaker.borrow().clone(), ticket)
+    }
+
     /// A number that stands for this permit, for a door whose language makes guards dear; none where it holds a place in
     /// half-open, or notes when the call began. [`CircuitBreaker::permit_of`] makes a permit of it again, and nothing is
     /// lost where nobody does.

@@ -69,7 +69,7 @@ fn a_permit_that_holds_nothing_is_as_good_as_its_number() {
 #[test]
 fn an_owned_permit_outlives_its_handle() {
     let (breaker, ..) = breaker(config(1, 1, 1, 10));
-    let permit = breaker.try_acquire_owned().unwrap();
+    let permit = breaker.try_acquire().unwrap().into_owned();
     let handle = breaker.clone();
     drop(breaker);
     permit.failure();
