@@ -102,10 +102,12 @@ pub(crate) struct CircuitBreaker {
     circuit: OnceLock<Arc<Circuit>>,
     /// Which methods a subclass overrides: fixed when the object is made.
     hooks: Hooks,
+    /// The `with` blocks that have begun and not ended.
+    blocks: Mutex<Vec<Block>>,
     kept: Arc<Mutex<Kept>>,
 }
 
-/// What is kept for Python. Nothing of it is read by a call that succeeds in Closed, but for `entered`.
+/// What is kept for Python. Nothing of it is read by a call that succeeds in Closed.
 #[derive(Debug, Default)]
 struct Kept {
     name: Option<Py<PyString>>,
@@ -116,16 +118,23 @@ struct Kept {
     listeners: Vec<Py<PyAny>>,
     /// Whether the core tells us what happens.
     listens: bool,
-    entered: Vec<Entered>,
 }
 
 /// A `with` block that has begun.
 #[derive(Debug)]
-struct Entered {
-    /// The address of the frame that the block is in: it is told apart from other threads' and other tasks' blocks.
+struct Block {
+    /// The address of the frame that the block is in, by which it is told apart from other threads' and other tasks' blocks.
     frame: usize,
     thread: ThreadId,
-    permit: Option<OwnedPermit>,
+    leave: Leave,
+}
+
+/// The leave that a block has.
+#[derive(Debug)]
+enum Leave {
+    Number(u64),
+    /// None where an overridden `can_execute` says yes and the core no.
+    Permit(Option<OwnedPermit>),
 }
 
 /// Which of the methods that take part in a call are overridden in a subclass.
@@ -173,7 +182,7 @@ impl CircuitBreaker {
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        Ok(Self { circuit: OnceLock::new(), hooks: Hooks::of(class)?, kept: Arc::default() })
+        Ok(Self { circuit: OnceLock::new(), hooks: Hooks::of(class)?, blocks: Mutex::default(), kept: Arc::default() })
     }
 
     #[pyo3(signature = (name, config=None, *, listeners=None, clock=None))]
@@ -213,24 +222,18 @@ impl CircuitBreaker {
         if circuit.is_hooked() {
             return Self::execute_hooked(slf, func, args, kwargs);
         }
-        let permit = match circuit.core.try_acquire() {
-            Ok(permit) => permit,
-            Err(refusal) => return Self::refuse(slf, func, args, kwargs, refusal),
+        let Some(number) = circuit.core.try_acquire_number() else {
+            return match circuit.core.try_acquire() {
+                Ok(permit) => Self::settle(slf, Some(permit), func.call(args, kwargs)),
+                Err(refusal) => Self::refuse(slf, func, args, kwargs, refusal),
+            };
         };
         match func.call(args, kwargs) {
             Ok(result) if circuit.is_plain() && !is_coroutine(&result) => {
-                permit.success();
+                circuit.core.permit_of(number).success();
                 Ok(result)
             }
-            Ok(result) if is_coroutine(&result) => {
-                drop(permit);
-                awaited(slf, result)
-            }
-            Ok(result) => {
-                Self::succeeded(slf, Some(permit), &result)?;
-                Ok(result)
-            }
-            Err(error) => Err(Self::failed(slf, Some(permit), error)),
+            result => Self::settle(slf, Some(circuit.core.permit_of(number)), result),
         }
     }
 
@@ -267,9 +270,13 @@ impl CircuitBreaker {
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
-        let permit = Self::admit(slf)?;
-        let entered = Entered { frame: calling_frame(slf.py()), thread: thread::current().id(), permit };
-        slf.get().kept().entered.push(entered);
+        let circuit = slf.get().circuit();
+        let leave = match circuit.core.try_acquire_number() {
+            Some(number) if !circuit.is_hooked() => Leave::Number(number),
+            _ => Leave::Permit(Self::admit(slf)?),
+        };
+        let block = Block { frame: calling_frame(slf.py()), thread: thread::current().id(), leave };
+        slf.get().blocks().push(block);
         Ok(slf.clone())
     }
 
@@ -279,8 +286,19 @@ impl CircuitBreaker {
         error: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let permit = slf.get().leave(calling_frame(slf.py()));
-        Self::conclude_block(slf, permit, error)
+        match slf.get().end_block(calling_frame(slf.py())) {
+            Some(Leave::Number(number)) => {
+                let circuit = slf.get().circuit();
+                let permit = circuit.core.permit_of(number);
+                if error.is_none() && circuit.is_plain() {
+                    permit.success();
+                    return Ok(());
+                }
+                Self::conclude_block(slf, Some(permit), error)
+            }
+            Some(Leave::Permit(permit)) => Self::conclude_block(slf, permit, error),
+            None => Ok(()),
+        }
     }
 
     fn __aenter__(slf: &Bound<'_, Self>) -> PyResult<Ready> {
@@ -300,15 +318,10 @@ impl CircuitBreaker {
     /// Asks for leave, for a call that Python drives: a number where that is enough, else a permit.
     fn _begin<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let circuit = slf.get().circuit();
-        if !circuit.is_hooked() {
-            let permit = circuit.core.try_acquire().map_err(|refusal| slf.get().refused(slf.py(), refusal))?;
-            return match permit.as_number() {
-                Some(number) => number.into_bound_py_any(slf.py()),
-                // A probe, or a call that is timed.
-                None => Permit::new(slf.clone().unbind(), Some(permit.into_owned())).into_bound_py_any(slf.py()),
-            };
+        match circuit.core.try_acquire_number() {
+            Some(number) if !circuit.is_hooked() => number.into_bound_py_any(slf.py()),
+            _ => Self::acquire(slf)?.into_bound_py_any(slf.py()),
         }
-        Self::acquire(slf)?.into_bound_py_any(slf.py())
     }
 
     /// What `_begin` admitted came to this result.
@@ -615,7 +628,8 @@ impl CircuitBreaker {
     #[expect(dead_code, reason = "for the breakers of instances, and of a policy file")]
     pub(crate) fn of_core(py: Python<'_>, core: Core) -> PyResult<Py<Self>> {
         let config = dataclass_of(py, &core.config())?;
-        let this = Self { circuit: OnceLock::new(), hooks: Hooks::default(), kept: Arc::default() };
+        let this =
+            Self { circuit: OnceLock::new(), hooks: Hooks::default(), blocks: Mutex::default(), kept: Arc::default() };
         {
             let mut kept = this.kept();
             kept.name = Some(PyString::new(py, core.name()).unbind());
@@ -647,6 +661,10 @@ impl CircuitBreaker {
 
     fn circuit_of(&self, core: Core) -> Arc<Circuit> {
         Arc::new(Circuit { core, flags: AtomicU8::new(if self.hooks.any() { HOOKED } else { 0 }) })
+    }
+
+    fn blocks(&self) -> MutexGuard<'_, Vec<Block>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -707,20 +725,29 @@ impl CircuitBreaker {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let permit = Self::admit(slf)?;
-        match func.call(args, kwargs) {
-            Ok(result) if is_coroutine(&result) => {
+        Self::settle(slf, permit, func.call(args, kwargs))
+    }
+
+    // ----- verdicts -----
+
+    /// What a call came to, and what the caller gets. A coroutine is no result yet: it asks anew when it is awaited.
+    pub(crate) fn settle<'py, B: Borrow<Core>>(
+        slf: &Bound<'py, Self>,
+        permit: Option<Grant<B>>,
+        result: PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match result {
+            Ok(coroutine) if is_coroutine(&coroutine) => {
                 drop(permit);
-                awaited(slf, result)
+                awaited(slf, coroutine)
             }
             Ok(result) => Self::succeeded(slf, permit, &result).map(|()| result),
             Err(error) => Err(Self::failed(slf, permit, error)),
         }
     }
 
-    // ----- verdicts -----
-
     /// The function gave back this.
-    pub(crate) fn succeeded<B: Borrow<Core>>(
+    fn succeeded<B: Borrow<Core>>(
         slf: &Bound<'_, Self>,
         permit: Option<Grant<B>>,
         result: &Bound<'_, PyAny>,
@@ -736,7 +763,7 @@ impl CircuitBreaker {
 
     /// The function raised this; gives back what the caller is to see, which is the same unless a predicate or an
     /// overridden method raised as well.
-    pub(crate) fn failed<B: Borrow<Core>>(slf: &Bound<'_, Self>, permit: Option<Grant<B>>, error: PyErr) -> PyErr {
+    fn failed<B: Borrow<Core>>(slf: &Bound<'_, Self>, permit: Option<Grant<B>>, error: PyErr) -> PyErr {
         let py = slf.py();
         let value = error.value(py).clone().into_any();
         match Self::conclude_block(slf, permit, &value) {
@@ -854,15 +881,17 @@ impl CircuitBreaker {
         }
     }
 
-    /// The permit of the block in this frame that began last. Where a block ends in another frame than it began in, as
-    /// those of an `ExitStack` do, it is the last that this thread began.
-    fn leave(&self, frame: usize) -> Option<OwnedPermit> {
+    /// What the block in this frame that began last has. Where a block ends in another frame than it began in, as those of an
+    /// `ExitStack` do, it is the last that this thread began.
+    fn end_block(&self, frame: usize) -> Option<Leave> {
+        let mut blocks = self.blocks();
+        if blocks.last().is_some_and(|block| block.frame == frame) {
+            return blocks.pop().map(|block| block.leave);
+        }
         let thread = thread::current().id();
-        let mut kept = self.kept();
-        let entered = &mut kept.entered;
-        let here = entered.iter().rposition(|block| block.frame == frame);
-        let place = here.or_else(|| entered.iter().rposition(|block| block.thread == thread))?;
-        entered.remove(place).permit
+        let here = blocks.iter().rposition(|block| block.frame == frame);
+        let place = here.or_else(|| blocks.iter().rposition(|block| block.thread == thread))?;
+        Some(blocks.remove(place).leave)
     }
 }
 

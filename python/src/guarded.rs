@@ -29,7 +29,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{IntoPyObjectExt, intern};
 use service_mesh::{CircuitBreaker as Core, Permit, Refusal};
 
-use crate::circuit_breaker::{Circuit, CircuitBreaker, awaited};
+use crate::circuit_breaker::{Circuit, CircuitBreaker};
 
 /// A decorated function, as it lies in memory. In the cells the interpreter writes, whoever else reads the rest.
 #[repr(C)]
@@ -111,17 +111,15 @@ unsafe extern "C" fn call(
             if circuit.is_hooked() {
                 return this.execute(arguments);
             }
-            let permit = match core.try_acquire() {
-                Ok(permit) => permit,
-                Err(refusal) => return this.refuse(refusal),
-            };
+            // A number in a register is 5 ns cheaper than a permit, which goes through memory.
+            let Some(number) = core.try_acquire_number() else { return this.call_slowly(core, arguments) };
             let result = this.run(arguments);
             match NonNull::new(result) {
                 Some(value) if circuit.is_plain() && !is_coroutine_at(value) => {
-                    permit.success();
+                    core.permit_of(number).success();
                     result
                 }
-                value => this.settle(permit, value),
+                value => this.settle(core.permit_of(number), value),
             }
         }
     }
@@ -143,22 +141,26 @@ impl Guarded {
         unsafe { ffi::PyObject_Vectorcall(self.func, values, count, names) }
     }
 
+    /// A call that is a probe, or timed, or refused.
+    #[cold]
+    fn call_slowly(&self, core: &Core, arguments: Arguments) -> *mut ffi::PyObject {
+        match core.try_acquire() {
+            Ok(permit) => {
+                let result = self.run(arguments);
+                self.settle(permit, NonNull::new(result))
+            }
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
     /// A result that is more than a success, or an error if there is none.
     #[cold]
     fn settle(&self, permit: Permit<'_>, result: Option<NonNull<ffi::PyObject>>) -> *mut ffi::PyObject {
         attached(|py| {
             let breaker = self.guard(py).cast_into::<CircuitBreaker>()?;
-            let Some(result) = result else {
-                return Err(CircuitBreaker::failed(&breaker, Some(permit), PyErr::fetch(py)));
-            };
-            // SAFETY: by 4.
-            let result = unsafe { Bound::from_owned_ptr(py, result.as_ptr()) };
-            if is_coroutine(&result) {
-                drop(permit);
-                return awaited(&breaker, result);
-            }
-            CircuitBreaker::succeeded(&breaker, Some(permit), &result)?;
-            Ok(result)
+            // SAFETY: by 4; without a result there is an error.
+            let result = unsafe { Bound::from_owned_ptr_or_err(py, result.map_or(ptr::null_mut(), NonNull::as_ptr)) };
+            CircuitBreaker::settle(&breaker, Some(permit), result)
         })
     }
 
