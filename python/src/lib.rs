@@ -24,6 +24,7 @@ mod event;
 mod guarded;
 mod permit;
 mod predicates;
+mod retry;
 mod seconds;
 mod testing;
 
@@ -39,9 +40,11 @@ mod _native {
     #[pymodule_export]
     use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
     #[pymodule_export]
-    use crate::guarded::guard_with_circuit_breaker;
+    use crate::guarded::{guard_with_circuit_breaker, guard_with_retry_policy};
     #[pymodule_export]
     use crate::permit::Permit;
+    #[pymodule_export]
+    use crate::retry::{RetryBudget, RetryCall, RetryPolicy};
     #[pymodule_export]
     use crate::testing::{ManualClock, switch_testing};
 

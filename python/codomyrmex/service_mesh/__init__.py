@@ -1,6 +1,6 @@
 """Circuit breaking, load balancing, retry, and a service proxy that joins them: decided in Rust, at nanoseconds a call."""
 
-from ._native import CircuitBreaker, Permit
+from ._native import CircuitBreaker, Permit, RetryBudget, RetryPolicy
 from .models import (
     AttemptTimedOutError,
     CircuitBreakerConfig,
@@ -16,7 +16,7 @@ from .models import (
     ServiceMeshError,
     TimeWindow,
 )
-from .public_decorators import with_circuit_breaker
+from .public_decorators import with_circuit_breaker, with_retry
 
 __all__ = [
     "AttemptTimedOutError",
@@ -31,8 +31,11 @@ __all__ = [
     "LoadBalancerStrategy",
     "NoHealthyInstanceError",
     "Permit",
+    "RetryBudget",
+    "RetryPolicy",
     "ServiceInstance",
     "ServiceMeshError",
     "TimeWindow",
     "with_circuit_breaker",
+    "with_retry",
 ]
