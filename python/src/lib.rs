@@ -22,6 +22,10 @@ mod config;
 mod errors;
 mod event;
 mod guarded;
+mod instance;
+mod interpreter;
+mod lease;
+mod load_balancer;
 mod permit;
 mod predicates;
 mod retry;
@@ -41,6 +45,14 @@ mod _native {
     use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
     #[pymodule_export]
     use crate::guarded::{guard_with_circuit_breaker, guard_with_retry_policy};
+    #[pymodule_export]
+    use crate::instance::InstanceState;
+    #[pymodule_export]
+    use crate::interpreter::claim_interpreter;
+    #[pymodule_export]
+    use crate::lease::Lease;
+    #[pymodule_export]
+    use crate::load_balancer::LoadBalancer;
     #[pymodule_export]
     use crate::permit::Permit;
     #[pymodule_export]
