@@ -7,6 +7,7 @@ _claim_interpreter()
 from ._native import CircuitBreaker, Permit, RetryBudget, RetryPolicy  # noqa: E402
 from .load_balancer import Lease, LoadBalancer  # noqa: E402
 from .models import (  # noqa: E402
+    Answer,
     AttemptTimedOutError,
     CircuitBreakerConfig,
     CircuitEvent,
@@ -22,8 +23,10 @@ from .models import (  # noqa: E402
     TimeWindow,
 )
 from .public_decorators import with_circuit_breaker, with_retry  # noqa: E402
+from .service_proxy import ServiceProxy  # noqa: E402
 
 __all__ = [
+    "Answer",
     "AttemptTimedOutError",
     "CircuitBreaker",
     "CircuitBreakerConfig",
@@ -42,6 +45,7 @@ __all__ = [
     "RetryPolicy",
     "ServiceInstance",
     "ServiceMeshError",
+    "ServiceProxy",
     "TimeWindow",
     "with_circuit_breaker",
     "with_retry",
