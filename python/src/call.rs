@@ -75,8 +75,8 @@ impl Parts {
                 break;
             }
         }
-        let mut names = named.into_iter();
-        let admitted = call.admit_by(|| names.next());
+        let mut next = named.into_iter();
+        let admitted = call.admit_by(|| next.next());
         memory.tried.extend(admitted.as_ref().ok().map(|attempt| attempt.instance().id.clone()));
         Ok(admitted)
     }

@@ -27,6 +27,7 @@ mod guarded;
 mod instance;
 mod lease;
 mod load_balancer;
+mod mesh;
 mod permit;
 mod predicates;
 mod seconds;
@@ -55,6 +56,8 @@ mod _native {
     use crate::lease::Lease;
     #[pymodule_export]
     use crate::load_balancer::LoadBalancer;
+    #[pymodule_export]
+    use crate::mesh::Mesh;
     #[pymodule_export]
     use crate::permit::Permit;
     #[pymodule_export]
