@@ -84,6 +84,20 @@ compare: ## all figures, anew into COMPARE.md: 5 minutes, keep the machine quiet
 	cd peers && for table in faults figures memory; do \
 		target/release/splice $$table ../COMPARE.md < target/$$table.md || exit 1; done
 
+# The peers and the wheel live in an environment of their own; PYTHON makes it.
+PYTHON ?= python3
+BENCH_ENVIRONMENT = target/bench-python
+
+bench-python: ## Python: time it beside its peers, anew into COMPARE.md: 2 minutes, keep the machine quiet
+	test -x $(BENCH_ENVIRONMENT)/bin/python || $(PYTHON) -m venv $(BENCH_ENVIRONMENT)
+	$(BENCH_ENVIRONMENT)/bin/python -m pip install --quiet --upgrade pip maturin -r python/bench/requirements.txt
+	cd python && ../$(BENCH_ENVIRONMENT)/bin/python -m maturin build --release --quiet \
+		--interpreter ../$(BENCH_ENVIRONMENT)/bin/python --out ../$(BENCH_ENVIRONMENT)/wheel
+	$(BENCH_ENVIRONMENT)/bin/python -m pip install --quiet --force-reinstall --no-index --find-links $(BENCH_ENVIRONMENT)/wheel \
+		codomyrmex-service-mesh
+	$(BENCH_ENVIRONMENT)/bin/python python/bench > target/python.md
+	cd peers && $(CARGO) run --quiet --release -p peers-bench --bin splice python ../COMPARE.md < ../target/python.md
+
 bench-instructions: valgrind ## count instructions; fails where a commit has made a path dearer by more than 5 %
 	$(CARGO) run --release -p service-mesh-bench --bin instructions -- check
 
@@ -98,4 +112,4 @@ clean: ## remove what was built
 	$(CARGO) clean
 
 .PHONY: help test quickstart tower tonic format format-check lint features unit doctest prose conformance loom loom-full schema docs \
-	clean bench compare bench-instructions record-instructions valgrind
+	clean bench bench-python compare bench-instructions record-instructions valgrind

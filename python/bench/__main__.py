@@ -1,19 +1,22 @@
-"""`python -m bench`: all tables as Markdown; a bar that we miss is written out, and makes the exit status 1."""
+"""`python python/bench`: all tables as Markdown; a bar that we miss is written out, and makes the exit status 1."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from . import imports, ours, peers, sleepers
-from .bare import bares
-from .report import Report
-from .stopwatch import Stopwatch, pin
+import imports
+import ours
+import peers
+import sleepers
+from bare import bares
+from report import Report
+from stopwatch import Stopwatch, pin
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=61, help="samples of each row (61)")
+    parser = argparse.ArgumentParser(prog="python python/bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=151, help="samples of each row (151)")
     parser.add_argument("--only", default="", help="rows whose table, shape or name contains this")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a bar is missed")
     arguments = parser.parse_args()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .row import Row, Target, nothing, nothing_async, two
+from row import Row, Target, nothing, nothing_async, two
 
 
 def bares(statements: set[str]) -> dict[str, Row]:

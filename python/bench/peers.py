@@ -19,8 +19,8 @@ import pyresilience
 import stamina
 import tenacity
 
-from . import naive
-from .row import NAIVE, Broken, Row, Target, nothing, nothing_async, of_instance, tries_again, trips, two
+import naive
+from row import NAIVE, Broken, Row, Target, nothing, nothing_async, of_instance, tries_again, trips, two
 
 logging.disable(logging.CRITICAL)  # what a peer logs when it is proved alive says nothing here
 

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import naive, peers
-from .row import NAIVE, OURS
+import naive, peers
+from row import NAIVE, OURS
 
 THREADS, SECONDS = 4, 0.010
 
