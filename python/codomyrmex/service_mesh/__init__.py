@@ -6,6 +6,7 @@ _claim_interpreter()
 
 from ._native import CircuitBreaker, Permit, RetryBudget, RetryPolicy  # noqa: E402
 from .load_balancer import Lease, LoadBalancer  # noqa: E402
+from .mesh import Mesh, PolicyError  # noqa: E402
 from .models import (  # noqa: E402
     AttemptTimedOutError,
     CircuitBreakerConfig,
@@ -22,6 +23,7 @@ from .models import (  # noqa: E402
     TimeWindow,
 )
 from .public_decorators import with_circuit_breaker, with_retry  # noqa: E402
+from .service_proxy import ServiceProxy  # noqa: E402
 
 __all__ = [
     "AttemptTimedOutError",
@@ -36,12 +38,15 @@ __all__ = [
     "Lease",
     "LoadBalancer",
     "LoadBalancerStrategy",
+    "Mesh",
     "NoHealthyInstanceError",
     "Permit",
+    "PolicyError",
     "RetryBudget",
     "RetryPolicy",
     "ServiceInstance",
     "ServiceMeshError",
+    "ServiceProxy",
     "TimeWindow",
     "with_circuit_breaker",
     "with_retry",
