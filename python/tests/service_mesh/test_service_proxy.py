@@ -156,8 +156,8 @@ def test_instances_have_circuits_of_their_own_or_none():
     config.failure_threshold = 2
     payments.call(fails_at("b"))
     assert payments.instance_circuit_breaker("b").state is CircuitState.CLOSED
-    assert proxy(instance_circuit_breaker=False).instance_circuit_breaker("a") is None
-    with pytest.raises(TypeError, match="instance_circuit_breaker must be a CircuitBreakerConfig or False, not int"):
+    assert proxy(instance_circuit_breaker=None).instance_circuit_breaker("a") is None
+    with pytest.raises(TypeError, match="instance_circuit_breaker must be a CircuitBreakerConfig or None, not int"):
         proxy(instance_circuit_breaker=5)
 
 
@@ -275,13 +275,13 @@ def test_the_budget_bounds_retries_and_may_be_switched_off():
         with pytest.raises(ConnectionError):
             payments.call(call)
     assert len(runs) == 11
-    unbounded = proxy(failures=10**6, budget=False)
+    unbounded = proxy(failures=10**6, budget=None)
     runs.clear()
     for _ in range(50):
         with pytest.raises(ConnectionError):
             unbounded.call(call)
     assert len(runs) == 200
-    with pytest.raises(TypeError, match="budget must be a RetryBudget or a bool, not int"):
+    with pytest.raises(TypeError, match="budget must be a RetryBudget or None, not int"):
         proxy(budget=5)
 
 
@@ -674,7 +674,7 @@ def test_cycles_through_a_proxy_are_collected():
 
 
 def test_threads_share_a_proxy():
-    payments = proxy("abcd", failures=10**6, budget=False)
+    payments = proxy("abcd", failures=10**6, budget=None)
     answers = []
 
     def calls():
