@@ -28,6 +28,8 @@ mod instance;
 mod interpreter;
 mod lease;
 mod load_balancer;
+mod log;
+mod measures;
 mod mesh;
 mod permit;
 mod predicates;
@@ -60,6 +62,8 @@ mod _native {
     use crate::lease::Lease;
     #[pymodule_export]
     use crate::load_balancer::LoadBalancer;
+    #[pymodule_export]
+    use crate::measures::Measures;
     #[pymodule_export]
     use crate::mesh::Mesh;
     #[pymodule_export]

@@ -18,6 +18,7 @@ use service_mesh::{
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
 use crate::guarded::is_coroutine;
+use crate::log;
 use crate::predicates::{failed_answer, raised_answer};
 use crate::seconds::{duration, kind};
 use crate::testing::{self, ManualClock, environment};
@@ -514,6 +515,7 @@ impl RetryPolicy {
             return Ok(None);
         }
         let Some(wait) = retrying.wait_after(answer, None) else { return Ok(None) };
+        log::retry(slf.py(), attempts, wait);
         if !slf.get().switches.has(DELAY) {
             return Ok(Some(testing::wait(wait)));
         }
