@@ -190,12 +190,12 @@ impl ServiceProxy {
             listeners: Arc::new(all),
             clock: clock.map(|clock| clock.clone().unbind()),
         });
-        let load_balancer = match load_balancer {
-            Some(balancer) => balancer.clone(),
-            None => py.get_type::<LoadBalancer>().call0()?,
-        };
         let options = PyDict::new(py);
         options.set_item("clock", clock)?;
+        let load_balancer = match load_balancer {
+            Some(balancer) => balancer.clone(),
+            None => py.get_type::<LoadBalancer>().call((), Some(&options))?,
+        };
         let circuit_breaker = match circuit_breaker {
             Some(breaker) => breaker.clone(),
             None => py.get_type::<CircuitBreaker>().call((service_name,), Some(&options))?,
