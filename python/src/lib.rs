@@ -17,6 +17,8 @@
     reason = "the signatures that Python's arguments are extracted into"
 )]
 
+mod answer;
+mod call;
 mod circuit_breaker;
 mod config;
 mod errors;
@@ -30,6 +32,8 @@ mod permit;
 mod predicates;
 mod retry;
 mod seconds;
+mod service_proxy;
+mod story;
 mod testing;
 
 use pyo3::prelude::*;
@@ -39,6 +43,8 @@ use pyo3::prelude::*;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::call::Call;
     #[pymodule_export]
     use crate::circuit_breaker::CircuitBreaker;
     #[pymodule_export]
@@ -57,6 +63,8 @@ mod _native {
     use crate::permit::Permit;
     #[pymodule_export]
     use crate::retry::{RetryBudget, RetryCall, RetryPolicy};
+    #[pymodule_export]
+    use crate::service_proxy::{Asked, ServiceProxy};
     #[pymodule_export]
     use crate::testing::{ManualClock, switch_testing};
 
