@@ -67,7 +67,7 @@ class Report:
                 yield f"| {_strong(who)} | {taken * 1e3:.1f} ms | {taken / bare_wall:.2f} ×{bar} |"
         if self.imported:
             yield ""
-            yield "| Import, after `dataclasses` and `enum` | ms |"
+            yield "| Import, after `dataclasses` and `enum` | ms of a core |"
             yield "|---|---:|"
             for who, taken in self.imported:
                 bar = f" (bar: {IMPORT_BAR_SECONDS * 1e3:.0f})" if who == OURS else ""
