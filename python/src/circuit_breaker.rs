@@ -173,7 +173,10 @@ thread_local! {
 impl CircuitBreaker {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(name, config=None, *, listeners=None, clock=None)"
+    )]
     fn __new__(
         class: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
@@ -618,7 +621,6 @@ impl CircuitBreaker {
 
 impl CircuitBreaker {
     /// A Python object for a breaker that the core has made.
-    #[expect(dead_code, reason = "for the breakers of instances, and of a policy file")]
     pub(crate) fn of_core(py: Python<'_>, core: Core) -> PyResult<Py<Self>> {
         let config = dataclass_of(py, &core.config())?;
         let this =

@@ -35,6 +35,7 @@ mod seconds;
 mod service_proxy;
 mod story;
 mod testing;
+mod unbegun;
 
 use pyo3::prelude::*;
 
@@ -67,6 +68,8 @@ mod _native {
     use crate::service_proxy::{Asked, ServiceProxy};
     #[pymodule_export]
     use crate::testing::{ManualClock, switch_testing};
+    #[pymodule_export]
+    use crate::unbegun::Unbegun;
 
     #[pymodule_init]
     fn prepare(module: &Bound<'_, PyModule>) -> PyResult<()> {

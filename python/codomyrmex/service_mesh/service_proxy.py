@@ -22,7 +22,6 @@ between attempts, and one that outlasted its own is a failure of its instance.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
@@ -108,7 +107,8 @@ class ServiceProxyOptions:
     @property
     def story(self) -> Story | None:
         """The story of the last call that was begun by these options with `explain=True`, once it is over."""
-        return self._asked.story()
+        story: Story | None = self._asked.story()
+        return story
 
 
 async def _call_async(
@@ -174,6 +174,8 @@ async def _within(limit: float, awaitable: Any) -> tuple[bool, Any]:
             return False, await awaitable
         assert scope.cancelled_caught
         return True, None
+    import asyncio  # half the time that importing this package would take
+
     deadline = asyncio.timeout(limit)
     try:
         async with deadline:
@@ -194,6 +196,8 @@ async def _sleep(call: Call, seconds: float | None) -> None:
     elif trio is not None:
         await trio.sleep(seconds)
     else:
+        import asyncio
+
         await asyncio.sleep(seconds)
 
 
