@@ -555,14 +555,18 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static DRIVEN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         loop {
             if let Ok(coroutine) = &result
                 && is_coroutine(coroutine)
             {
+                let limit = attempt.time_left().map(|left| left.as_secs_f64());
                 let call = Call::running(slf.clone().unbind(), parts.share(), attempt.into_owned(), memory);
-                return AWAITED.import(py, MODULE, "_awaited")?.call1((call, coroutine, func, args, kwargs));
+                let none = py.None();
+                return DRIVEN
+                    .import(py, MODULE, "_driven")?
+                    .call1((&none, &none, call, coroutine, limit, func, args, kwargs));
             }
             match parts.settle(py, attempt, result, &mut memory)? {
                 Next::Return(result) => return Ok(result),
