@@ -173,7 +173,10 @@ thread_local! {
 impl CircuitBreaker {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(name, config=None, *, listeners=None, clock=None)"
+    )]
     fn __new__(
         class: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,

@@ -36,6 +36,7 @@ mod seconds;
 mod service_proxy;
 mod story;
 mod testing;
+mod unbegun;
 
 use pyo3::prelude::*;
 
@@ -70,6 +71,8 @@ mod _native {
     use crate::service_proxy::{Asked, ServiceProxy};
     #[pymodule_export]
     use crate::testing::{ManualClock, switch_testing};
+    #[pymodule_export]
+    use crate::unbegun::Unbegun;
 
     #[pymodule_init]
     fn prepare(module: &Bound<'_, PyModule>) -> PyResult<()> {
