@@ -38,6 +38,7 @@ mod seconds;
 mod service_proxy;
 mod story;
 mod testing;
+mod unbegun;
 
 use pyo3::prelude::*;
 
@@ -53,7 +54,7 @@ mod _native {
     #[pymodule_export]
     use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
     #[pymodule_export]
-    use crate::guarded::{guard_with_circuit_breaker, guard_with_retry_policy};
+    use crate::guarded::{guard_with_circuit_breaker, guard_with_retry_policy, halves_of_a_call};
     #[pymodule_export]
     use crate::instance::InstanceState;
     #[pymodule_export]
@@ -74,6 +75,8 @@ mod _native {
     use crate::service_proxy::{Asked, ServiceProxy};
     #[pymodule_export]
     use crate::testing::{ManualClock, switch_testing};
+    #[pymodule_export]
+    use crate::unbegun::Unbegun;
 
     #[pymodule_init]
     fn prepare(module: &Bound<'_, PyModule>) -> PyResult<()> {

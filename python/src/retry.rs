@@ -15,6 +15,7 @@ use service_mesh::{
     RetryPolicy as Core, Retrying, UnknownWord,
 };
 
+use crate::circuit_breaker::call;
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
 use crate::guarded::is_coroutine;
@@ -93,7 +94,11 @@ struct Kept {
 impl RetryPolicy {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(max_retries=3, initial_delay=0.1, max_delay=10.0, exponential_base=2.0, jitter=True, *, \
+                          retry_after_max=60.0, on=..., ignore=(), failed_result=None, budget=None, clock=None)"
+    )]
     fn __new__(
         class: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
@@ -190,7 +195,7 @@ impl RetryPolicy {
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let began = this.begin();
-        let result = func.call(args, kwargs);
+        let result = call(func, args, kwargs);
         if let Ok(value) = &result {
             if is_coroutine(value) {
                 return awaited(slf, began, func, args, kwargs, value);
@@ -674,7 +679,10 @@ pub(crate) struct RetryBudget {
 #[pymethods]
 impl RetryBudget {
     #[new]
-    #[pyo3(signature = (ratio=None, floor_per_second=None, *, clock=None))]
+    #[pyo3(
+        signature = (ratio=None, floor_per_second=None, *, clock=None),
+        text_signature = "(ratio=0.2, floor_per_second=10.0, *, clock=None)"
+    )]
     fn new(
         py: Python<'_>,
         ratio: Option<&Bound<'_, PyAny>>,

@@ -231,12 +231,12 @@ impl ServiceProxy {
             measures: Mutex::default(),
             clock: clock.map(|clock| clock.clone().unbind()),
         });
-        let load_balancer = match load_balancer {
-            Some(balancer) => balancer.clone(),
-            None => py.get_type::<LoadBalancer>().call0()?,
-        };
         let options = PyDict::new(py);
         options.set_item("clock", clock)?;
+        let load_balancer = match load_balancer {
+            Some(balancer) => balancer.clone(),
+            None => py.get_type::<LoadBalancer>().call((), Some(&options))?,
+        };
         let circuit_breaker = match circuit_breaker {
             Some(breaker) => breaker.clone(),
             None => py.get_type::<CircuitBreaker>().call((service_name,), Some(&options))?,
@@ -594,14 +594,15 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static BEGUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         loop {
             if let Ok(coroutine) = &result
                 && is_coroutine(coroutine)
             {
+                let limit = attempt.time_left().map(|left| left.as_secs_f64());
                 let call = Call::running(slf.clone().unbind(), parts.share(), attempt.into_owned(), memory);
-                return AWAITED.import(py, MODULE, "_awaited")?.call1((call, coroutine, func, args, kwargs));
+                return BEGUN.import(py, MODULE, "_begun")?.call1((call, coroutine, limit, func, args, kwargs));
             }
             match parts.settle(py, attempt, result, &mut memory)? {
                 Next::Return(result) => return Ok(result),

@@ -6,14 +6,68 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from functools import update_wrapper
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-from . import circuit_breaker as breakers
-from . import retry as retries
 from ._native import CircuitBreaker, RetryPolicy, guard_with_circuit_breaker, guard_with_retry_policy
 from .models import CircuitBreakerConfig
 
-__all__ = ["with_circuit_breaker", "with_retry"]
+__all__ = ["Guarded", "Retried", "with_circuit_breaker", "with_retry"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+
+
+class Guarded(Protocol[P, R_co]):
+    """A function with a circuit breaker before it. For type checkers."""
+
+    circuit_breaker: CircuitBreaker
+
+    @property
+    def __wrapped__(self) -> Callable[P, R_co]: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __get__(self, instance: None, owner: Any = None, /) -> Guarded[P, R_co]: ...
+    @overload
+    def __get__(self: Guarded[Concatenate[S, Q], R_co], instance: S, owner: Any = None, /) -> Guarded[Q, R_co]: ...
+
+
+class Retried(Protocol[P, R_co]):
+    """A function that is tried again. For type checkers."""
+
+    retry_policy: RetryPolicy
+
+    @property
+    def __wrapped__(self) -> Callable[P, R_co]: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __get__(self, instance: None, owner: Any = None, /) -> Retried[P, R_co]: ...
+    @overload
+    def __get__(self: Retried[Concatenate[S, Q], R_co], instance: S, owner: Any = None, /) -> Retried[Q, R_co]: ...
+
+
+class GuardDecorator(Protocol):
+    """Puts a circuit breaker before a function. For type checkers."""
+
+    def __call__(self, func: Callable[P, R], /) -> Guarded[P, R]: ...
+
+
+class RetryDecorator(Protocol):
+    """Tries a function again. For type checkers."""
+
+    def __call__(self, func: Callable[P, R], /) -> Retried[P, R]: ...
+
+
+@overload
+def with_circuit_breaker(name: CircuitBreaker) -> GuardDecorator: ...  # type: ignore[overload-overlap]  # it can be called, too
+@overload
+def with_circuit_breaker(name: Callable[P, R]) -> Guarded[P, R]: ...
+@overload
+def with_circuit_breaker(
+    name: str | None = None, config: CircuitBreakerConfig | None = None, **settings: Any
+) -> GuardDecorator: ...
 
 
 def with_circuit_breaker(name: Any = None, config: CircuitBreakerConfig | None = None, **settings: Any) -> Any:
@@ -36,6 +90,12 @@ def with_circuit_breaker(name: Any = None, config: CircuitBreakerConfig | None =
     return lambda func: _break_circuit(func, breaker)
 
 
+@overload
+def with_retry(max_retries: RetryPolicy) -> RetryDecorator: ...  # type: ignore[overload-overlap]  # it can be called, too
+@overload
+def with_retry(max_retries: Callable[P, R]) -> Retried[P, R]: ...
+@overload
+def with_retry(max_retries: int = 3, **settings: Any) -> RetryDecorator: ...
 def with_retry(max_retries: Any = 3, **settings: Any) -> Any:
     """Tries again what fails: a function, a coroutine function, a generator function or an async one.
 
@@ -65,6 +125,9 @@ def _breaker(name: str, config: CircuitBreakerConfig | None, settings: dict[str,
 
 def _break_circuit(func: Any, breaker: CircuitBreaker) -> Any:
     def guard(inner: Any) -> Any:
+        from . import circuit_breaker as breakers  # none of it concerns those who decorate nothing
+
+        guarded: Any
         match _kind(inner):
             case "coroutine":
                 guarded = breakers.guard_coroutine_function(inner, breaker)
@@ -82,6 +145,9 @@ def _break_circuit(func: Any, breaker: CircuitBreaker) -> Any:
 
 def _try_again(func: Any, policy: RetryPolicy) -> Any:
     def guard(inner: Any) -> Any:
+        from . import retry as retries  # none of it concerns those who decorate nothing
+
+        guarded: Any
         match _kind(inner):
             case "coroutine":
                 guarded = retries.retry_coroutine_function(inner, policy)

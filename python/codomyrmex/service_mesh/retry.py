@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from datetime import datetime, timedelta, timezone
 from functools import update_wrapper
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
-from ._native import RetryBudget, RetryCall, RetryPolicy
+from ._native import RetryBudget, RetryCall, RetryPolicy, Unbegun
+from .circuit_breaker import named_after
 
 __all__ = ["Attempt", "Attempts", "RetryBudget", "RetryPolicy"]
 
@@ -94,6 +94,8 @@ async def sleep(policy: RetryPolicy, seconds: float) -> None:
     elif trio is not None and trio.lowlevel.in_trio_task():
         await trio.sleep(seconds)
     else:
+        import asyncio  # half the time that importing this package would take
+
         await asyncio.sleep(seconds)
 
 
@@ -122,18 +124,23 @@ def retry_coroutine_function(func: Callable[..., Coroutine[Any, Any, Any]], poli
     return update_wrapper(retried, func)
 
 
-async def awaited(
+def awaited(
     policy: RetryPolicy,
     call: RetryCall | None,
     func: Callable[..., Coroutine[Any, Any, Any]],
     args: tuple[Any, ...],
     kwargs: dict[str, Any] | None,
     first: Coroutine[Any, Any, Any],
-) -> Any:
+) -> Coroutine[Any, Any, Any]:
     """The awaited call of a function that gave back a coroutine, `first`, for its first attempt."""
-    call = call or policy._call()
+    return named_after(_awaited(policy, call or policy._call(), func, args, kwargs or {}, Unbegun(first)), first)
+
+
+async def _awaited(
+    policy: RetryPolicy, call: RetryCall, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], unbegun: Unbegun
+) -> Any:
     try:
-        result = await first
+        result = await unbegun.take()
     except Exception as error:
         wait = call.after_error(error)
         if wait is None:
@@ -142,7 +149,7 @@ async def awaited(
         wait = call.after_result(result)
         if wait is None:
             return result
-    return await _again(policy, call, wait, func, args, kwargs or {})
+    return await _again(policy, call, wait, func, args, kwargs)
 
 
 async def _again(
@@ -269,7 +276,7 @@ def _seconds_of(text: str) -> float | None:
         return _seconds(float(text))
     except ValueError:
         pass
-    from email.utils import parsedate_to_datetime
+    from email.utils import parsedate_to_datetime  # as large as all of this package
 
     try:
         at = parsedate_to_datetime(text)
@@ -286,6 +293,3 @@ def restored(kind: type[RetryPolicy], settings: dict[str, Any], state: dict[str,
     RetryPolicy.__init__(policy, **settings)
     policy.__dict__.update(state)
     return policy
-
-
-Jitter = bool | Literal["none", "proportional", "full", "equal", "decorrelated"]

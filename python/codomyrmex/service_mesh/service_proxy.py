@@ -22,7 +22,6 @@ between attempts, and one that outlasted its own is a failure of its instance.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
@@ -30,7 +29,8 @@ from dataclasses import dataclass, field
 from functools import update_wrapper
 from typing import Any
 
-from ._native import Call, ServiceProxy
+from ._native import Call, ServiceProxy, Unbegun
+from .circuit_breaker import named_after
 
 __all__ = ["AttemptStory", "PassedOver", "ServiceProxy", "ServiceProxyOptions", "Story"]
 
@@ -108,62 +108,75 @@ class ServiceProxyOptions:
     @property
     def story(self) -> Story | None:
         """The story of the last call that was begun by these options with `explain=True`, once it is over."""
-        return self._asked.story()
+        story: Story | None = self._asked.story()
+        return story
 
 
-async def _call_async(
+def _call_async(
+    proxy: ServiceProxy, asked: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+) -> Coroutine[Any, Any, Any]:
+    if proxy._runs_calls_here:
+        return _driven(proxy, asked, None, None, None, func, args, kwargs)
+    return _executed(proxy, asked, func, args, kwargs)
+
+
+async def _executed(
     proxy: ServiceProxy, asked: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
 ) -> Any:
-    if not proxy._runs_calls_here:
-        # A policy of the user's own retries; each of its calls is one attempt here.
-        return await proxy.retry_policy.execute(_once, proxy, asked, func, args, kwargs)
-    return await _driven(proxy._begin(asked), None, None, func, args, kwargs or {})
+    """A call that a policy of the user's own retries; each of its runs is one attempt here."""
+    return await proxy.retry_policy.execute(_driven, proxy, asked, None, None, None, func, args, kwargs)
 
 
-async def _once(
-    proxy: ServiceProxy, asked: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
-) -> Any:
-    return await _driven(proxy._begin(asked), None, None, func, args, kwargs or {})
-
-
-async def _awaited(
-    call: Call, coroutine: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
-) -> Any:
-    """A call whose first attempt turned out to be a coroutine."""
-    return await _driven(call, coroutine, call.time_left(), func, args, kwargs or {})
+def _begun(
+    call: Call,
+    coroutine: Coroutine[Any, Any, Any],
+    limit: float | None,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
+) -> Coroutine[Any, Any, Any]:
+    """The awaited call of a function whose first attempt, made by `call`, turned out to be a coroutine."""
+    return named_after(_driven(None, None, call, Unbegun(coroutine), limit, func, args, kwargs), coroutine)
 
 
 async def _driven(
-    call: Call, awaitable: Any, limit: float | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+    proxy: ServiceProxy | None,
+    asked: Any,
+    call: Call | None,
+    unbegun: Unbegun | None,
+    limit: float | None,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
 ) -> Any:
+    """A call from its begin, or from its first attempt."""
+    if call is None:
+        assert proxy is not None
+        call = proxy._begin(asked)
+    awaitable: Any = unbegun and unbegun.take()
     while True:
+        late = False
         try:
             if awaitable is None:
-                instance = call.admit()
-                limit = call.time_left()
-                try:
-                    awaitable = call.invoke(func, instance, args, kwargs)
-                except BaseException as error:
-                    wait = call.raised(error)
-                    await _sleep(call, wait)
-                    continue
-            late = False
-            try:
-                if not hasattr(awaitable, "__await__"):
-                    result = awaitable
-                elif limit is None:
-                    result = await awaitable
-                else:
-                    late, result = await _within(limit, awaitable)
-            except BaseException as error:
-                wait = call.raised(error)
+                # A refusal goes to the caller as it is.
+                awaitable, limit = call.begin(func, args, kwargs)
+            if not hasattr(awaitable, "__await__"):
+                result = awaitable
+            elif limit is None:
+                result = await awaitable
             else:
-                wait = call.timed_out() if late else call.returned(result)
-                if wait is None:
-                    return result
-        finally:
-            awaitable = None
-        await _sleep(call, wait)
+                late, result = await _within(limit, awaitable)
+        except BaseException as error:
+            if not call.is_running:
+                raise
+            wait = call.raised(error)
+        else:
+            wait = call.timed_out() if late else call.returned(result)
+            if wait is None:
+                return result
+        awaitable = None
+        if wait:
+            await _sleep(call, wait)
 
 
 async def _within(limit: float, awaitable: Any) -> tuple[bool, Any]:
@@ -174,6 +187,8 @@ async def _within(limit: float, awaitable: Any) -> tuple[bool, Any]:
             return False, await awaitable
         assert scope.cancelled_caught
         return True, None
+    import asyncio  # half the time that importing this package would take
+
     deadline = asyncio.timeout(limit)
     try:
         async with deadline:
@@ -184,9 +199,7 @@ async def _within(limit: float, awaitable: Any) -> tuple[bool, Any]:
         return True, None
 
 
-async def _sleep(call: Call, seconds: float | None) -> None:
-    if not seconds:
-        return
+async def _sleep(call: Call, seconds: float) -> None:
     clock = call.clock
     trio = _running_trio()
     if clock is not None:
@@ -194,6 +207,8 @@ async def _sleep(call: Call, seconds: float | None) -> None:
     elif trio is not None:
         await trio.sleep(seconds)
     else:
+        import asyncio
+
         await asyncio.sleep(seconds)
 
 

@@ -37,7 +37,6 @@ LIMITS = {
     "call_timeout_seconds": "timeout",
     "attempt_timeout_seconds": "attempt_timeout",
     "max_ejected_ratio": "max_ejected_ratio",
-    "slow_start_seconds": "slow_start",
 }
 
 
