@@ -29,8 +29,8 @@ from dataclasses import dataclass, field
 from functools import update_wrapper
 from typing import Any
 
-from ._native import Call, ServiceProxy
-from .unbegun import Unbegun, named_after
+from ._native import Call, ServiceProxy, Unbegun
+from .circuit_breaker import named_after
 
 __all__ = ["AttemptStory", "PassedOver", "ServiceProxy", "ServiceProxyOptions", "Story"]
 
@@ -153,7 +153,7 @@ async def _driven(
     if call is None:
         assert proxy is not None
         call = proxy._begin(asked)
-    awaitable: Any = unbegun and unbegun.coroutine
+    awaitable: Any = unbegun and unbegun.take()
     while True:
         late = False
         try:
