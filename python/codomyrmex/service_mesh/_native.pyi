@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from datetime import datetime
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
+from .mesh import PolicyChanges
 from .models import (
     CircuitBreakerConfig,
     CircuitEvent,
@@ -28,6 +30,7 @@ __all__ = [
     "Lease",
     "LoadBalancer",
     "ManualClock",
+    "Mesh",
     "Permit",
     "RetryBudget",
     "RetryCall",
@@ -408,14 +411,56 @@ class ServiceProxy:
 
 @final
 class Call:
-    def admit(self) -> Any: ...
-    def time_left(self) -> float | None: ...
+    """One call that Python drives."""
+
+    def begin(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> tuple[Any, float | None]: ...
+    @property
+    def is_running(self) -> bool: ...
     def returned(self, result: Any) -> float | None: ...
     def raised(self, error: BaseException) -> float | None: ...
     def timed_out(self) -> float | None: ...
-    def invoke(self, func: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any: ...
     @property
     def clock(self) -> Any: ...
+
+@disjoint_base
+class Mesh:
+    """The services of one policy file."""
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    @classmethod
+    def from_file(
+        cls,
+        path: str | PathLike[str],
+        *,
+        listeners: Iterable[Callable[[CircuitEvent], object]] | None = None,
+        max_ejected_ratio: float | None = None,
+        clock: ManualClock | None = None,
+    ) -> Self:
+        """Reads a policy file, and makes a proxy for each of its services."""
+
+    @classmethod
+    def from_str(
+        cls,
+        text: str,
+        *,
+        listeners: Iterable[Callable[[CircuitEvent], object]] | None = None,
+        max_ejected_ratio: float | None = None,
+        clock: ManualClock | None = None,
+    ) -> Self:
+        """The same from the text itself."""
+
+    def reload(self, text: str | None = None) -> PolicyChanges:
+        """Reads the file again, or `text` in its place, and applies what has changed."""
+
+    def keys(self) -> list[str]: ...
+    def values(self) -> list[ServiceProxy]: ...
+    def __getitem__(self, name: str, /) -> ServiceProxy: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
+    def __contains__(self, name: object, /) -> bool: ...
 
 @final
 class Unbegun:
