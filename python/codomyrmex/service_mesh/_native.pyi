@@ -10,6 +10,7 @@ from typing_extensions import disjoint_base
 
 from .mesh import PolicyChanges
 from .models import (
+    Answer,
     CircuitBreakerConfig,
     CircuitEvent,
     CircuitState,
@@ -30,6 +31,7 @@ __all__ = [
     "Lease",
     "LoadBalancer",
     "ManualClock",
+    "Measures",
     "Mesh",
     "Permit",
     "RetryBudget",
@@ -399,7 +401,12 @@ class ServiceProxy:
     def call_async(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
     def __call__(self, func: Callable[..., Any]) -> Any: ...
     def with_options(
-        self, *, key: Any = None, timeout: Seconds | None = None, explain: bool = False
+        self,
+        *,
+        key: Any = None,
+        timeout: Seconds | None = None,
+        explain: bool = False,
+        classify: Callable[[Any, BaseException | None], Answer | None] | None = None,
     ) -> ServiceProxyOptions: ...
     def instance_circuit_breaker(self, instance: Any) -> CircuitBreaker | None: ...
     def subscribe(self, listener: Callable[[CircuitEvent], object]) -> None: ...
@@ -423,6 +430,15 @@ class Call:
     def timed_out(self) -> float | None: ...
     @property
     def clock(self) -> Any: ...
+
+@final
+class Measures:
+    """The sums of all that it watches: for `integrations.measures`."""
+
+    def __new__(cls, bounds: list[float]) -> Self: ...
+    def watch_proxy(self, proxy: ServiceProxy) -> None: ...
+    def watch_circuit(self, circuit: CircuitBreaker) -> None: ...
+    def read(self) -> dict[str, Any]: ...
 
 @disjoint_base
 class Mesh:
