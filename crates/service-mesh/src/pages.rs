@@ -13,6 +13,10 @@ mod choosing_thresholds {}
 #[doc = include_str!("../../../docs/book/circuit-breaker.md")]
 mod circuit_breaker {}
 
+#[cfg(all(feature = "policy_file", feature = "tower"))]
+#[doc = include_str!("../../../docs/book/coming-from.md")]
+mod coming_from {}
+
 #[doc = include_str!("../../../docs/book/defaults.md")]
 mod defaults {}
 

@@ -1,4 +1,4 @@
-//! The tables of the guides are what the examples say that make them.
+//! The tables of the guides are what the examples say that make them, and programs of peers are those that are run.
 #![cfg(not(loom))]
 
 use std::fs;
@@ -31,8 +31,23 @@ fn the_table_of_recovery_is_what_the_simulation_says() {
     assert_stands_in("choosing-thresholds.md", "recovery", &recovery::table().unwrap());
 }
 
+#[test]
+fn the_programs_to_come_from_are_those_that_make_compare_runs() {
+    let page = text("docs/book/coming-from.md");
+    for program in ["failsafe", "tower_resilience"] {
+        let program = text(&format!("peers/programs/examples/{program}.rs"));
+        let (_, code) = program.split_once("\n\n").expect("a head, and a line between");
+        assert!(page.contains(code), "the page must have this:\n{code}");
+    }
+}
+
 fn assert_stands_in(page: &str, name: &str, table: &str) {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/book").join(page)).unwrap();
+    let text = text(&format!("docs/book/{page}"));
     let (_, stands, _) = page::around(&text, name).expect("the page has marks for the table");
     assert_eq!(stands, table, "the example of {page} writes it anew: see the head of its main.rs");
+}
+
+/// A file of the repository.
+fn text(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
 }
