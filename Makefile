@@ -8,7 +8,7 @@ LOOM_MAX_PREEMPTIONS ?= 3
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: format-check lint features unit doctest loom docs tower tonic quickstart ## everything that CI checks; sets up what it needs
+test: format-check lint features unit doctest loom docs tower tonic reqwest quickstart ## everything that CI checks; sets up what it needs
 
 quickstart: ## the main job: three servers, trouble, and a story
 	$(CARGO) run --release --example quickstart
@@ -18,6 +18,9 @@ tower: ## a tower client over hyper, and three servers
 
 tonic: ## a gRPC client with tonic, in a workspace of its own: lint it and run it
 	cd examples/tonic && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings && $(CARGO) run
+
+reqwest: ## an HTTP client with reqwest, in a workspace of its own: lint it and run it
+	cd examples/reqwest && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings && $(CARGO) run
 
 format: ## format the code
 	$(CARGO) fmt --all
@@ -97,5 +100,5 @@ valgrind:
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help test quickstart tower tonic format format-check lint features unit doctest prose conformance loom loom-full schema docs \
+.PHONY: help test quickstart tower tonic reqwest format format-check lint features unit doctest prose conformance loom loom-full schema docs \
 	clean bench compare bench-instructions record-instructions valgrind

@@ -35,7 +35,7 @@ pub(crate) fn table() -> Result<String, ConfigError> {
     Ok(table)
 }
 
-fn rules() -> Result<[(&'static str, CircuitBreakerConfig); 6], ConfigError> {
+fn rules() -> Result<[(&'static str, CircuitBreakerConfig); 7], ConfigError> {
     let in_a_row = |threshold| CircuitBreakerConfig::builder().failure_threshold(threshold).build();
     let count = |size| {
         let window = CountWindow::builder().size(size).minimum_calls(10).failure_ratio(0.5).build()?;
@@ -45,6 +45,10 @@ fn rules() -> Result<[(&'static str, CircuitBreakerConfig); 6], ConfigError> {
         let window = TimeWindow::builder().minimum_calls(minimum_calls).failure_ratio(0.5).build()?;
         CircuitBreakerConfig::builder().consecutive(false).time_window(window).build()
     };
+    let both = {
+        let window = TimeWindow::builder().minimum_calls(20).failure_ratio(0.5).build()?;
+        CircuitBreakerConfig::builder().failure_threshold(20).time_window(window).build()?
+    };
     Ok([
         ("5 in a row", in_a_row(5)?),
         ("10 in a row", in_a_row(10)?),
@@ -52,6 +56,7 @@ fn rules() -> Result<[(&'static str, CircuitBreakerConfig); 6], ConfigError> {
         ("half of the last 100", count(100)?),
         ("half of 10 s, at least 5 calls", time(5)?),
         ("half of 10 s, at least 20 calls", time(20)?),
+        ("the same, and 20 in a row", both),
     ])
 }
 
