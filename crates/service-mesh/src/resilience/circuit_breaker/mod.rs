@@ -86,8 +86,8 @@ use window::Windows;
 ///
 /// # Cost
 /// In Closed a permit is one load and a success a second one of the same cache line, which nobody writes as long as
-/// nothing fails. A failure is one compare-and-swap and a clock read. A refusal is two loads and a clock read. A count
-/// window adds a lock to each call that it has to remember, a time window a clock read and a lock that threads seldom
+/// nothing fails. A failure is one compare-and-swap and a look at the coarse time. A refusal is two loads and a clock read. A count
+/// window adds a lock to each call that it has to remember, a time window a look at the time and a lock that threads seldom
 /// share. Otherwise only transitions, half-open verdicts and listeners take a lock. Nothing is allocated before the
 /// first trip, but for windows.
 ///
@@ -359,7 +359,8 @@ impl CircuitBreaker {
         self.0.control.lock().episode().map_or(0, |episode| episode.late_outcomes)
     }
 
-    /// When a failure was last counted, on the clock of the breaker's environment.
+    /// When a failure was last counted, on the clock of the breaker's environment; to some milliseconds
+    /// ([`Clock::coarse`](crate::Clock::coarse)).
     pub fn last_failure_time(&self) -> Option<Timestamp> {
         self.0.last_failure.load(Ordering::Relaxed).checked_sub(1).map(Timestamp::from_nanos)
     }

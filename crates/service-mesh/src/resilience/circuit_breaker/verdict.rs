@@ -51,7 +51,7 @@ impl CircuitBreaker {
         if word.key() != ticket.key {
             return self.count_late(Outcome::Failure);
         }
-        self.note_failure(moment.now());
+        self.note_failure(moment.coarse());
         let sample = self.sample(ticket, true, moment);
         let windows = if self.rules().has(Rules::WINDOWED) { self.0.windows.get() } else { None };
         let by_window = windows.and_then(|windows| windows.record(ticket.generation(), sample, || moment.now()));
