@@ -32,8 +32,8 @@ pub trait Driver {
     fn now(&mut self) -> Duration;
     /// From now on the instance answers so, except to held calls.
     fn set_answer(&mut self, instance: &str, answer: Answer);
-    /// Makes one call from begin to end.
-    fn call(&mut self) -> Progress;
+    /// Makes one call from begin to end, which may take no longer than its own timeout, where it has one.
+    fn call(&mut self, timeout: Option<Duration>) -> Progress;
     /// Begins so many calls, one after the other, each as far as it goes without time passing; then lets time pass, to
     /// one timer after the other, until all are over. In the order in which they began.
     fn callers(&mut self, callers: u32) -> Vec<Progress>;
@@ -330,6 +330,7 @@ struct Step {
     #[serde(default)]
     reset: bool,
 
+    timeout_seconds: Option<Span>,
     with: Option<Reply>,
     stalled_seconds: Option<Span>,
     times: Option<u32>,
@@ -387,6 +388,7 @@ impl Step {
         belongs(
             action,
             &[
+                ("timeout_seconds", self.timeout_seconds.is_some(), &["call"]),
                 ("with", self.with.is_some(), &["answer"]),
                 ("stalled_seconds", self.stalled_seconds.is_some(), &["drop"]),
                 ("times", self.times.is_some(), &["call"]),
@@ -458,7 +460,8 @@ impl Step {
 
     fn act(&self, held: &mut Held, driver: &mut impl Driver) -> Checked {
         if self.call {
-            return self.all((0..self.times.unwrap_or(1)).map(|_| driver.call()));
+            let timeout = self.timeout_seconds.map(|timeout| timeout.0);
+            return self.all((0..self.times.unwrap_or(1)).map(|_| driver.call(timeout)));
         }
         if let Some(callers) = self.callers {
             return self.all(driver.callers(callers));

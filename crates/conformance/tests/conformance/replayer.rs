@@ -339,7 +339,7 @@ impl service_proxy::Driver for Straight {
         self.answers.insert(instance.to_owned(), answer);
     }
 
-    fn call(&mut self) -> Progress {
+    fn call(&mut self, _timeout: Option<Duration>) -> Progress {
         match self.answers.get("a") {
             Some(Answer::Reply(reply)) => Self::ended(reply.kind),
             _ => Self::ended(ReplyKind::Ok),
@@ -347,7 +347,7 @@ impl service_proxy::Driver for Straight {
     }
 
     fn callers(&mut self, callers: u32) -> Vec<Progress> {
-        (0..callers).map(|_| service_proxy::Driver::call(self)).collect()
+        (0..callers).map(|_| service_proxy::Driver::call(self, None)).collect()
     }
 
     fn hold(&mut self, call: &str) {

@@ -143,8 +143,11 @@ impl<R: Running> Service<R> {
         Self { waits, recorder, proxy, explained, answers: BTreeMap::new(), calls: Vec::new(), held: BTreeMap::new() }
     }
 
-    fn begin(&mut self, held: bool) -> usize {
+    fn begin(&mut self, held: bool, timeout: Option<Duration>) -> usize {
         let (mut options, explanation) = (CallOptions::new(), Explanation::new());
+        if let Some(timeout) = timeout {
+            options = options.timeout(timeout);
+        }
         if self.explained {
             options = options.explain(&explanation);
         }
@@ -210,17 +213,18 @@ impl<R: Running> Driver for Service<R> {
         self.answers.insert(instance.to_owned(), answer);
     }
 
-    fn call(&mut self) -> Progress {
-        self.callers(1).remove(0)
+    fn call(&mut self, timeout: Option<Duration>) -> Progress {
+        let call = self.begin(false, timeout);
+        self.finish(&[call]).remove(0)
     }
 
     fn callers(&mut self, callers: u32) -> Vec<Progress> {
-        let calls: Vec<_> = (0..callers).map(|_| self.begin(false)).collect();
+        let calls: Vec<_> = (0..callers).map(|_| self.begin(false, None)).collect();
         self.finish(&calls)
     }
 
     fn hold(&mut self, call: &str) {
-        let index = self.begin(true);
+        let index = self.begin(true, None);
         self.held.insert(call.to_owned(), index);
     }
 
