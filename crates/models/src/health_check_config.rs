@@ -5,7 +5,7 @@ use core::str::FromStr;
 use core::time::Duration;
 
 use crate::circuit_state::{UnknownWord, find};
-use crate::config::{config, in_range};
+use crate::config::{config, count};
 use crate::{ConfigError, seconds::above_zero};
 
 config! {
@@ -44,8 +44,8 @@ impl HealthCheckConfig {
             let allowed = format!("at most interval_seconds, which is {}", self.interval.as_secs_f64());
             return Err(ConfigError::new("timeout_seconds", self.timeout.as_secs_f64(), allowed));
         }
-        in_range("rise", self.rise, 1..=u32::MAX)?;
-        in_range("fall", self.fall, 1..=u32::MAX)?;
+        count("rise", self.rise, 1..=u32::MAX)?;
+        count("fall", self.fall, 1..=u32::MAX)?;
         match &self.path {
             Some(path) if self.kind == HealthCheckType::Tcp => {
                 Err(ConfigError::new("path", format_args!("{path:?}"), "none where type is \"tcp\""))
@@ -111,7 +111,7 @@ mod tests {
             refusal(builder().timeout(Duration::from_secs(11))),
             "timeout_seconds is 11; allowed: at most interval_seconds, which is 10"
         );
-        assert_eq!(refusal(builder().rise(0)), "rise is 0; allowed: 1 to 4294967295");
+        assert_eq!(refusal(builder().rise(0)), "rise is 0; allowed: 1 or more");
         assert_eq!(refusal(builder().path(String::from("x"))), "path is \"x\"; allowed: a path that begins with /");
         assert_eq!(
             refusal(builder().kind(HealthCheckType::Tcp).path(String::from("/"))),

@@ -1,7 +1,7 @@
 //! How much the sidecar takes on for one service.
 
 use crate::ConfigError;
-use crate::config::{config, in_range};
+use crate::config::{config, count};
 
 config! {
     /// How much the sidecar takes on for one service. The libraries read it and leave it alone.
@@ -31,8 +31,8 @@ config! {
 
 impl LimitsConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        in_range("connections", self.connections, 1..=u32::MAX)?;
-        in_range("in_flight", self.in_flight, 1..=u32::MAX)?;
-        in_range("header_bytes", self.header_bytes, 1024..=u32::MAX)
+        count("connections", self.connections, 1..=u32::MAX)?;
+        count("in_flight", self.in_flight, 1..=u32::MAX)?;
+        count("header_bytes", self.header_bytes, 1024..=u32::MAX)
     }
 }

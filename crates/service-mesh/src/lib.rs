@@ -130,7 +130,7 @@ pub use resilience::event::{Event, EventKind, Listener};
 pub use resilience::load_balancer::{EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked};
 pub use resilience::observer::{AttemptReport, CallReport, Observer, Scope};
 pub use resilience::outcome::{Answer, Classify, EveryError, Nested, Outcome};
-pub use resilience::retry::{RetryBudget, RetryPolicy, RetryPolicyBuilder};
+pub use resilience::retry::{GivenUp, RetryBudget, RetryCause, RetryPolicy, RetryPolicyBuilder};
 pub use resilience::service_proxy::{
     Attempt, AttemptStory, Call, CallOptions, Ending, Explanation, PassedOver, Refused, ServiceProxy,
     ServiceProxyBuilder, Story, Target, Verdict,

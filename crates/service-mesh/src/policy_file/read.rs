@@ -121,7 +121,7 @@ fn instances(entry: &Entry<'_>) -> Option<Vec<ServiceInstance>> {
 
 fn instance(entry: &Entry<'_>) -> Option<ServiceInstance> {
     let table = entry.table()?;
-    let (id, host, port) = (table.require::<Word>("id"), table.require::<Word>("host"), table.require("port"));
+    let (id, host, port) = (table.require::<Word>("id"), table.require::<Word>("host"), table.require::<Port>("port"));
     let weight = table.read("weight").unwrap_or(1);
     let healthy = table.read("healthy").unwrap_or(true);
     let connections = table.read("connections").unwrap_or(0);
@@ -129,7 +129,7 @@ fn instance(entry: &Entry<'_>) -> Option<ServiceInstance> {
     if !table.finish() {
         return None;
     }
-    let mut instance = ServiceInstance::new(id?.0, host?.0, port?);
+    let mut instance = ServiceInstance::new(id?.0, host?.0, port?.0);
     (instance.weight, instance.healthy) = (weight, healthy);
     (instance.connections, instance.metadata) = (connections, metadata);
     Some(instance)
@@ -328,12 +328,6 @@ impl Read for bool {
     }
 }
 
-impl Read for u16 {
-    fn read(entry: &Entry<'_>) -> Option<Self> {
-        whole(entry, Self::MAX.into())
-    }
-}
-
 impl Read for u32 {
     fn read(entry: &Entry<'_>) -> Option<Self> {
         whole(entry, Self::MAX.into())
@@ -350,7 +344,9 @@ fn whole<T: TryFrom<i128>>(entry: &Entry<'_>, max: u64) -> Option<T> {
     let DeValue::Integer(written) = entry.value() else { return entry.expected("a whole number") };
     let number =
         i128::from_str_radix(written.as_str(), written.radix()).ok().and_then(|number| T::try_from(number).ok());
-    number.or_else(|| entry.refuse(format_args!("is {written}; allowed: 0 to {max}")))
+    let is_below = written.as_str().starts_with('-');
+    let most = || if is_below { String::from("or more") } else { format!("to {max}") };
+    number.or_else(|| entry.refuse(format_args!("is {written}; allowed: 0 {}", most())))
 }
 
 impl Read for f64 {
@@ -394,6 +390,18 @@ impl Read for Word {
     fn read(entry: &Entry<'_>) -> Option<Self> {
         let word = String::read(entry)?;
         if word.is_empty() { entry.refuse("is empty; expected some text") } else { Some(Self(word)) }
+    }
+}
+
+/// A port that somebody can listen on.
+struct Port(u16);
+
+impl Read for Port {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let DeValue::Integer(written) = entry.value() else { return entry.expected("a whole number") };
+        let number = i128::from_str_radix(written.as_str(), written.radix()).ok();
+        let port = number.and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0);
+        port.map(Self).or_else(|| entry.refuse(format_args!("is {written}; allowed: 1 to 65535")))
     }
 }
 

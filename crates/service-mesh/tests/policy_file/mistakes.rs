@@ -74,11 +74,11 @@ web = { address = 'localhost' }
     8:1: services.payments.explain_ratio is a boolean; expected a number
     9:1: services.payments.slow_start_seconds is a date or time; expected a number
     11:1: services.payments.limits.queue is a number with a point; expected a whole number
-    12:1: services.payments.limits.header_bytes is -1; allowed: 0 to 4294967295
+    12:1: services.payments.limits.header_bytes is -1; allowed: 0 or more
     14:1: services.payments.budget.ratio is a list; expected a number
     16:1: services.orders.instances[0].id is a whole number; expected a string
     17:1: services.orders.instances[0].host is empty; expected some text
-    18:1: services.orders.instances[0].port is 70000; allowed: 0 to 65535
+    18:1: services.orders.instances[0].port is 70000; allowed: 1 to 65535
     19:14: services.orders.instances[0].metadata.zone is a whole number; expected a string
     21:1: services.orders.instance_circuit_breaker.consecutive is a string; expected true or false
     22:1: services.orders.instance_circuit_breaker.count_window is a boolean; expected a table, or false
@@ -117,7 +117,7 @@ health_check = { type = 'tcp', path = '/' }
 limits.header_bytes = 10
 ";
     assert_snapshot!(mistakes(text), @r#"
-    3:17: services.a.circuit_breaker.failure_threshold is 0; allowed: 1 to 16777215
+    3:17: services.a.circuit_breaker.failure_threshold is 0; allowed: 1 or more
     5:21: services.b.circuit_breaker.consecutive is false; allowed: true, unless count_window or time_window is set
     7:1: services.c.circuit_breaker.timeout_max_seconds is 20; allowed: at least timeout_seconds, which is 30
     12:13: services.d.instance_circuit_breaker.timeout_max_seconds is 40; allowed: at least timeout_seconds, which is 60
@@ -128,7 +128,43 @@ limits.header_bytes = 10
     23:8: services.h.budget.ratio is inf; allowed: 0 to 10
     24:7: services.h.retry.exponential_base is 0.5; allowed: a finite number, at least 1
     25:32: services.h.health_check.path is "/"; allowed: none where type is "tcp"
-    26:8: services.h.limits.header_bytes is 10; allowed: 1024 to 4294967295
+    26:8: services.h.limits.header_bytes is 10; allowed: 1024 or more
+    "#);
+}
+
+#[test]
+fn what_would_be_nobodys_address_or_no_time_is_refused() {
+    let text = "
+[services.payments]
+instances = [
+    { id = '', host = 'h', port = 1 },
+    { id = 'b', host = 'h', port = 0 },
+]
+timeouts = { call_seconds = 0, attempt_seconds = 0, idle_seconds = 0 }
+";
+    assert_snapshot!(mistakes(text), @r#"
+    4:7: services.payments.instances[0].id is empty; expected some text
+    5:29: services.payments.instances[1].port is 0; allowed: 1 to 65535
+    7:14: services.payments.timeouts.call_seconds is 0; allowed: above 0, or none at all for no limit
+    "#);
+}
+
+#[test]
+fn a_limit_for_slow_calls_and_their_share_need_each_other() {
+    let text = "
+[services.a.circuit_breaker.count_window]
+slow_call_ratio = 0.5
+[services.b.circuit_breaker]
+time_window = { slow_call_seconds = 2 }
+[services.c.circuit_breaker]
+count_window = { failure_ratio = 0.5, size = 0 }
+time_window = { failure_ratio = 1.5 }
+";
+    assert_snapshot!(mistakes(text), @r#"
+    2:29: services.a.circuit_breaker.count_window.slow_call_seconds is missing; allowed: a number of seconds, since slow_call_ratio is set
+    5:1: services.b.circuit_breaker.time_window.slow_call_ratio is missing; allowed: above 0, at most 1, since slow_call_seconds is set
+    7:39: services.c.circuit_breaker.count_window.size is 0; allowed: 1 or more
+    8:17: services.c.circuit_breaker.time_window.failure_ratio is 1.5; allowed: above 0, at most 1
     "#);
 }
 

@@ -12,6 +12,7 @@
 
 mod backoff;
 mod budget;
+mod given_up;
 mod jitter;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ use super::outcome::Answer;
 use crate::environment::Environment;
 
 pub use budget::RetryBudget;
+pub use given_up::{GivenUp, RetryCause};
 
 /// Tries a failed call again, after a wait that grows.
 ///
@@ -231,21 +233,6 @@ pub(crate) struct Retry {
     pub(crate) wait: Duration,
     /// What the call will then have used.
     pub(crate) then: Retries,
-}
-
-/// Why a call is not tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GivenUp {
-    /// The answer is final.
-    NotRetryable,
-    /// `max_retries` is reached.
-    RetriesSpent,
-    /// The answer asked for a longer wait than `retry_after_max`.
-    RetryAfterTooLong,
-    /// The next attempt would begin at the deadline or later.
-    PastDeadline,
-    /// The budget has no retry left.
-    BudgetSpent,
 }
 
 #[cfg(test)]
