@@ -11,7 +11,7 @@ help: ## list the verbs
 test: format-check lint features unit doctest loom docs tower tonic quickstart ## everything that CI checks; sets up what it needs
 
 quickstart: ## the main job: three servers, trouble, and a story
-	$(CARGO) run --release --example quickstart
+	$(CARGO) run --release --bin quickstart
 
 tower: ## a tower client over hyper, and three servers
 	$(CARGO) run -p service-mesh --features tokio,tower --example tower_hyper
