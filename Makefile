@@ -51,7 +51,7 @@ doctest: ## every documented example runs
 prose: ## what the pages name exists; their examples run as doctests
 	$(CARGO) test -p service-mesh --all-features --test prose
 
-conformance: ## the scenarios of conformance/, by the pure core, the sync and the async driver
+conformance: ## the scenarios of conformance/, by the pure core and the sync, async and tower drivers
 	$(CARGO) test -p service-mesh --all-features --test it conformance
 
 loom: ## model-check the races, with bounded pre-emptions
