@@ -11,7 +11,7 @@ help: ## list the verbs
 test: format-check lint features unit doctest loom docs tower tonic reqwest quickstart ## everything that CI checks; sets up what it needs
 
 quickstart: ## the main job: three servers, trouble, and a story
-	$(CARGO) run --release --example quickstart
+	$(CARGO) run --release --bin quickstart
 
 tower: ## a tower client over hyper, and three servers
 	$(CARGO) run -p service-mesh --features tokio,tower --example tower_hyper
@@ -54,7 +54,7 @@ doctest: ## every documented example runs
 prose: ## what the pages name exists; their examples run as doctests
 	$(CARGO) test -p service-mesh --all-features --test prose
 
-conformance: ## the scenarios of conformance/, by the pure core, the sync and the async driver
+conformance: ## the scenarios of conformance/, by the pure core and the sync, async and tower drivers
 	$(CARGO) test -p service-mesh --all-features --test it conformance
 
 loom: ## model-check the races, with bounded pre-emptions

@@ -1,8 +1,10 @@
-//! The service proxy: the call machine by itself, and both drivers.
+//! The service proxy: the call machine by itself, and the drivers.
 
 mod futures;
 mod machine;
 mod threads;
+#[cfg(feature = "tower")]
+mod tower;
 mod waits;
 
 use std::collections::BTreeMap;
@@ -326,4 +328,10 @@ fn the_sync_driver() {
 #[test]
 fn the_async_driver() {
     holds::<futures::Polled>(&Need::ALL, &[]);
+}
+
+#[cfg(feature = "tower")]
+#[test]
+fn the_tower_driver() {
+    holds::<tower::Layered>(&Need::ALL, &[]);
 }
