@@ -190,7 +190,7 @@ impl ServiceProxy {
     where
         Fut: Future<Output = Result<T, E>>,
     {
-        let mut call = self.begin(options);
+        let mut call = self.begin_at_once(options);
         let mut last = None;
         loop {
             let mut attempt = match call.admit() {

@@ -148,7 +148,7 @@ impl ServiceProxy {
         options: &CallOptions<C>,
         mut f: impl FnMut(&Attempt<&Self>) -> Result<T, E>,
     ) -> Result<T, CallError<E>> {
-        let mut call = self.begin(options);
+        let mut call = self.begin_at_once(options);
         let mut last = None;
         loop {
             let mut attempt = match call.admit() {

@@ -388,7 +388,8 @@ impl CircuitBreaker {
 
     /// A ticket for one call; whoever has it must [`conclude`](Self::conclude) it once. A refusal is not announced: that
     /// is for those who pass it on to a caller ([`announce_refusal`](Self::announce_refusal)).
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "one load and a comparison; a call would cost as much again")]
     pub(crate) fn admit(&self, moment: &mut Moment<'_>) -> Result<Ticket, Refusal> {
         let word = self.word();
         if !word.phase().passes() {
@@ -399,7 +400,8 @@ impl CircuitBreaker {
     }
 
     /// Takes the verdict on a call.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the same")]
     pub(crate) fn conclude(&self, ticket: Ticket, outcome: Outcome, moment: &mut Moment<'_>) {
         // The second load cannot be spared: failures that were counted while the call ran end with its success.
         let untouched = self.0.word.load(Ordering::Relaxed) == Word::of_key(ticket.key).bits();

@@ -39,6 +39,8 @@ pub struct Call<P: Borrow<ServiceProxy>> {
     history: History<P>,
     roster: Loaded<Roster>,
     baggage: Option<Box<Baggage>>,
+    /// When it began, if that was a moment ago and somebody had to know: then its first attempt begins at that time too.
+    just_began: Option<Timestamp>,
 }
 
 /// What a call never lets go of.
@@ -113,8 +115,16 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
         baggage: Option<Box<Baggage>>,
     ) -> Self {
         let timeout = timeout.or_else(|| roster.settings.config.call_timeout());
-        let deadline = timeout.map_or(NO_LIMIT, |timeout| roster.settings.environment.now().after(timeout));
-        Self { history: History { proxy, deadline, key, attempts: 0 }, roster, baggage }
+        let mut moment = roster.moment();
+        let deadline = timeout.map_or(NO_LIMIT, |timeout| moment.now().after(timeout));
+        let just_began = moment.known();
+        Self { history: History { proxy, deadline, key, attempts: 0 }, roster, baggage, just_began }
+    }
+
+    /// The same for whoever may take their time before they admit it.
+    #[inline]
+    pub(super) fn admitted_later(self) -> Self {
+        Self { just_began: None, ..self }
     }
 
     pub(crate) fn environment(&self) -> &Environment {
@@ -127,11 +137,12 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
     /// # Errors
     /// The deadline has passed, no instance is healthy, or the circuit of the service or those of all its instances
     /// refuse.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "an attempt that is returned through memory costs a fifth of a call")]
     pub fn admit(mut self) -> Result<Attempt<P>, Refused> {
         self.history.proxy.borrow().refresh(&mut self.roster);
         let roster = &*self.roster;
-        let mut moment = roster.moment();
+        let mut moment = roster.moment_at(self.just_began);
         if self.history.deadline != NO_LIMIT && self.history.deadline <= moment.now() {
             return Err(refused(CallErrorKind::DeadlineExceeded, self.history.attempts, self.baggage, &mut moment));
         }
@@ -233,7 +244,11 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     /// The instance's circuit judges every attempt. The service's circuit hears of a failure only where failover could
     /// not hide it: if an instance that this call has not tried would admit the next attempt, it hears nothing. An attempt
     /// that outlasted its time limit is a failure of the instance, whatever the answer.
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "as above: an attempt is large, and a plain success looks at little of it"
+    )]
     pub fn settle(mut self, answer: Answer) -> Verdict<P> {
         let mut moment = self.hold.roster.moment();
         let outcome = self.hold.outcome(answer.outcome(), &mut moment);
@@ -314,7 +329,7 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
         settled.retry_after = plan.as_ref().ok().copied();
         baggage.settled(settled, &mut moment);
         match plan {
-            Ok(wait) => Next::Retry(wait, Call { history, roster, baggage: Some(baggage) }),
+            Ok(wait) => Next::Retry(wait, Call { history, roster, baggage: Some(baggage), just_began: None }),
             Err(Stop::Refused(kind)) => Next::Refused(refused(kind, history.attempts, Some(baggage), &mut moment)),
             Err(Stop::GivenUp(reason)) => {
                 if baggage.is_attended() {

@@ -163,15 +163,22 @@ impl ServiceProxy {
     /// the rest. Reads no clock unless there is a deadline or a story.
     #[inline]
     pub fn begin<C>(&self, options: &CallOptions<C>) -> Call<&Self> {
+        self.begin_by(self, options).admitted_later()
+    }
+
+    /// The same for a driver that admits the call at once, so that the clock need not be read again.
+    #[inline]
+    pub(crate) fn begin_at_once<C>(&self, options: &CallOptions<C>) -> Call<&Self> {
         self.begin_by(self, options)
     }
 
     /// The same for those who cannot borrow the proxy; costs one reference count more.
     pub fn begin_owned<C>(&self, options: &CallOptions<C>) -> Call<Self> {
-        self.begin_by(self.clone(), options)
+        self.begin_by(self.clone(), options).admitted_later()
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as for an attempt: a call is large")]
     fn begin_by<P: Borrow<Self>, C>(&self, proxy: P, options: &CallOptions<C>) -> Call<P> {
         let roster = self.roster();
         let attended = options.explain.is_some() || roster.attended;
