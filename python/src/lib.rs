@@ -19,7 +19,10 @@
 
 mod config;
 mod errors;
+mod instance;
 mod interpreter;
+mod lease;
+mod load_balancer;
 mod seconds;
 mod testing;
 
@@ -31,7 +34,13 @@ mod _native {
     #[pymodule_export]
     use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
     #[pymodule_export]
+    use crate::instance::InstanceState;
+    #[pymodule_export]
     use crate::interpreter::claim_interpreter;
+    #[pymodule_export]
+    use crate::lease::Lease;
+    #[pymodule_export]
+    use crate::load_balancer::LoadBalancer;
     #[pymodule_export]
     use crate::testing::{ManualClock, switch_testing};
 }

@@ -12,7 +12,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any
 
-from ._native import CircuitBreakerRules, count_window_rules, time_window_rules
+from ._native import CircuitBreakerRules, InstanceState, count_window_rules, time_window_rules
 
 __all__ = [
     "AttemptTimedOutError",
@@ -258,8 +258,12 @@ def _restored(kind: type[CircuitBreakerConfig], state: dict[str, Any]) -> Circui
 
 
 @dataclass
-class ServiceInstance:
-    """One instance of a service: where it listens, and what share of the calls it should get."""
+class ServiceInstance(InstanceState):
+    """One instance of a service: where it listens, and what share of the calls it should get.
+
+    It is alive: `weight`, `healthy` and `connections` that are assigned are seen at once by every balancer that the
+    object is registered with. `in_flight` tells the connections that those have leased.
+    """
 
     id: str
     """Names the instance within its balancer; registering the same id again replaces it."""
@@ -267,10 +271,10 @@ class ServiceInstance:
     """A host name or an IP address; an IPv6 address stands without brackets."""
     port: int
     """The port."""
-    weight: int = 1
-    """Its share of the calls, relative to the others; 0 drains it: no new calls."""
+    weight: float = 1
+    """Its share of the calls, relative to the others; 0 drains it: no new calls. A fraction counts in thousandths."""
     healthy: bool = True
-    """Whether it may be picked."""
+    """Whether it may be picked. What is assigned is read as true or false."""
     connections: int = 0
     """Connections that somebody else counts for it; least connections adds them to those that it leased."""
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -281,3 +285,21 @@ class ServiceInstance:
         """`host:port`, with an IPv6 host in brackets."""
         host = f"[{self.host}]" if ":" in self.host and not self.host.startswith("[") else self.host
         return f"{host}:{self.port}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        live = {name: getattr(self, name) for name in _LIVE}
+        return _registrable, (type(self), live), self.__dict__.copy()
+
+
+_LIVE = ("weight", "healthy", "connections")
+
+# The defaults stay with the fields; as attributes of the class they would hide the base's, which balancers go by.
+for _name in _LIVE:
+    delattr(ServiceInstance, _name)
+
+
+def _registrable(kind: type[ServiceInstance], live: dict[str, Any]) -> ServiceInstance:
+    instance = kind.__new__(kind)
+    for name, value in live.items():
+        setattr(instance, name, value)
+    return instance

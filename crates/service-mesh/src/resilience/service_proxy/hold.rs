@@ -115,7 +115,7 @@ impl Hold {
     }
 
     #[inline]
-    fn endpoint(&self) -> &Endpoint {
+    pub(super) fn endpoint(&self) -> &Endpoint {
         &self.roster.set.endpoints()[self.choice.pick.index()]
     }
 
