@@ -18,7 +18,8 @@ use service_mesh::{LoadBalancerStrategy, Registration};
 
 use crate::instance::{Fields, InstanceState, Weight, described, text};
 use crate::lease::Lease;
-use crate::seconds::kind;
+use crate::seconds::{duration, kind};
+use crate::testing;
 
 /// Picks an instance for each call. See `load_balancer.py`.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh.load_balancer")]
@@ -241,17 +242,27 @@ impl std::fmt::Debug for Balancer {
 #[pymethods]
 impl LoadBalancer {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self::of(service_mesh::LoadBalancer::default())
+    #[pyo3(signature = (*_args, **kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let clock = testing::clock_of(kwargs)?;
+        let environment = testing::environment(clock.as_ref());
+        Ok(Self::of(service_mesh::LoadBalancer::builder().environment(environment).build()))
     }
 
-    #[pyo3(signature = (strategy = None, instances = None))]
+    /// `slow_start` is how long the share of a new or recovered instance rises to what its weight says, where weights
+    /// count. `clock` is a `testing.ManualClock`, for tests.
+    #[pyo3(signature = (strategy = None, instances = None, *, slow_start = None, clock = None))]
     fn __init__(
         slf: &Bound<'_, Self>,
         strategy: Option<&Bound<'_, PyAny>>,
         instances: Option<&Bound<'_, PyAny>>,
+        slow_start: Option<&Bound<'_, PyAny>>,
+        clock: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        let _ = clock; // taken by `__new__`, where what goes by it is made
+        if let Some(slow_start) = slow_start {
+            slf.get().balancer.core.set_slow_start(duration("slow_start", slow_start)?);
+        }
         if let Some(strategy) = strategy {
             slf.get().set_strategy(strategy)?;
         }
@@ -346,6 +357,12 @@ impl LoadBalancer {
         let lease = lease.ok_or_else(|| nobody_healthy(py))?;
         let object = balancer.object(py, &lease.registration())?;
         Ok(Lease::new(lease, object))
+    }
+
+    /// How many connections to this instance are leased, without those that somebody else counts; 0 if there is none.
+    fn leased(&self, instance_id: &Bound<'_, PyAny>) -> PyResult<u32> {
+        let registration = self.balancer.core.registration(&text(instance_id)?);
+        Ok(registration.map_or(0, |registration| registration.in_flight()))
     }
 
     fn __len__(&self) -> usize {

@@ -3,8 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use service_mesh::{Clock, Environment, Timestamp};
+
+use crate::seconds::kind;
 
 /// The native half of `testing.ManualClock`: the time that the decisions see. Timers and waits are Python's.
 #[pyclass(frozen, subclass, weakref, module = "codomyrmex.service_mesh._native")]
@@ -36,6 +40,20 @@ impl ManualClock {
     pub(crate) fn environment(&self) -> Environment {
         Environment::manual(&self.clock)
     }
+}
+
+/// The `clock=` among the keywords of a constructor: a `testing.ManualClock` or none.
+pub(crate) fn clock_of<'py>(keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Option<Bound<'py, ManualClock>>> {
+    let Some(clock) = keywords.map(|keywords| keywords.get_item("clock")).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    if clock.is_none() {
+        return Ok(None);
+    }
+    let kind = kind(&clock);
+    clock.cast_into().map(Some).map_err(|_| {
+        PyTypeError::new_err(format!("clock must be a codomyrmex.service_mesh.testing.ManualClock, not {kind}"))
+    })
 }
 
 /// What a part is built in: the system's environment, or that of a clock.

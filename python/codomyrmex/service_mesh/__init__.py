@@ -4,6 +4,7 @@ from ._native import claim_interpreter as _claim_interpreter
 
 _claim_interpreter()
 
+from .load_balancer import Lease, LoadBalancer  # noqa: E402
 from .models import (  # noqa: E402
     AttemptTimedOutError,
     CircuitBreakerConfig,
@@ -27,6 +28,8 @@ __all__ = [
     "ConfigError",
     "CountWindow",
     "DeadlineExceededError",
+    "Lease",
+    "LoadBalancer",
     "LoadBalancerStrategy",
     "NoHealthyInstanceError",
     "ServiceInstance",
