@@ -1,7 +1,7 @@
-"""Prints the Python interpreters of this machine that the wheel for 3.12 and later is for: one path a line.
+"""Prints which interpreters of this machine the wheel for 3.12 and later is for: one path a line, and one of each version.
 
-One of each version: those on PATH, and those that pyenv has installed. Each is asked for its version, since a name on PATH
-may be a shim with nothing behind it. Builds without the global lock are left out: `abi3` is not for them.
+They are those on PATH and those that pyenv has installed. Each is asked for its version, since a name on PATH may be a
+shim with nothing behind it. Builds without the global lock are left out: `abi3` is not for them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 OLDEST, NEWEST = 12, 20
-VERSION = "import sys, sysconfig; print(sys.version_info[1], sysconfig.get_config_var('Py_GIL_DISABLED') or 0, sys.executable)"
+VERSION = """
+import sys, sysconfig
+print(sys.version_info[1], sysconfig.get_config_var("Py_GIL_DISABLED") or 0, sys.executable)
+"""
 
 
 def main() -> None:
     found: dict[int, str] = {}
     for candidate in candidates():
         answer = ask(candidate)
-        if answer is not None and OLDEST <= answer[0] and answer[0] not in found:
+        if answer is not None and answer[0] >= OLDEST and answer[0] not in found:
             found[answer[0]] = answer[1]
     if not found:
         print("no Python 3.12 or later was found: the abi3 wheel is not tested", file=sys.stderr)
