@@ -102,13 +102,13 @@ impl CircuitBreakerRules {
 }
 
 impl CircuitBreakerRules {
-    /// The present rules; from now on `follower` is told of every change.
-    pub(crate) fn attach(&self, follower: &Arc<impl Follower + 'static>) -> Rules {
+    /// Tells `follower` the present rules, and every change from now on.
+    pub(crate) fn attach(&self, follower: &Arc<impl Follower + 'static>) {
         let follower: Arc<dyn Follower> = follower.clone();
         let mut live = self.lock();
         live.followers.retain(|other| other.strong_count() > 0);
         live.followers.push(Arc::downgrade(&follower));
-        live.rules.clone()
+        follower.follow(&live.rules);
     }
 
     /// `follower` goes by another configuration now.
@@ -205,6 +205,44 @@ impl Draft {
             judges_results: self.judges_results,
         })
     }
+}
+
+/// The dataclass that says what a configuration of the core says.
+pub(crate) fn dataclass_of<'py>(
+    py: Python<'py>,
+    config: &CircuitBreakerConfig,
+) -> PyResult<Bound<'py, CircuitBreakerRules>> {
+    let fields = PyDict::new(py);
+    fields.set_item("failure_threshold", config.failure_threshold())?;
+    fields.set_item("success_threshold", config.success_threshold())?;
+    fields.set_item("timeout_seconds", config.timeout().as_secs_f64())?;
+    fields.set_item("half_open_max_calls", config.half_open_max_calls())?;
+    fields.set_item("consecutive", config.consecutive())?;
+    fields.set_item("timeout_multiplier", config.timeout_multiplier())?;
+    fields.set_item("timeout_jitter_ratio", config.timeout_jitter_ratio())?;
+    fields.set_item("timeout_max_seconds", config.timeout_max().map(|time| time.as_secs_f64()))?;
+    fields.set_item("probe_timeout_seconds", config.probe_timeout().map(|time| time.as_secs_f64()))?;
+    let models = py.import("codomyrmex.service_mesh.models")?;
+    if let Some(window) = config.count_window() {
+        let given = PyDict::new(py);
+        given.set_item("size", window.size())?;
+        given.set_item("minimum_calls", window.minimum_calls())?;
+        given.set_item("failure_ratio", window.failure_ratio())?;
+        given.set_item("slow_call_ratio", window.slow_call_ratio())?;
+        given.set_item("slow_call_seconds", window.slow_call().map(|time| time.as_secs_f64()))?;
+        fields.set_item("count_window", models.getattr("CountWindow")?.call((), Some(&given))?)?;
+    }
+    if let Some(window) = config.time_window() {
+        let given = PyDict::new(py);
+        given.set_item("duration_seconds", window.duration().as_secs_f64())?;
+        given.set_item("buckets", window.buckets())?;
+        given.set_item("minimum_calls", window.minimum_calls())?;
+        given.set_item("failure_ratio", window.failure_ratio())?;
+        given.set_item("slow_call_ratio", window.slow_call_ratio())?;
+        given.set_item("slow_call_seconds", window.slow_call().map(|time| time.as_secs_f64()))?;
+        fields.set_item("time_window", models.getattr("TimeWindow")?.call((), Some(&given))?)?;
+    }
+    Ok(models.getattr("CircuitBreakerConfig")?.call((), Some(&fields))?.cast_into()?)
 }
 
 /// Checks a count window, and gives back its fields as they are to be read.

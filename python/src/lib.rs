@@ -17,12 +17,17 @@
     reason = "the signatures that Python's arguments are extracted into"
 )]
 
+mod circuit_breaker;
 mod config;
 mod errors;
+mod event;
+mod guarded;
 mod instance;
 mod interpreter;
 mod lease;
 mod load_balancer;
+mod permit;
+mod predicates;
 mod seconds;
 mod testing;
 
@@ -31,8 +36,14 @@ use pyo3::prelude::*;
 /// Made by `import codomyrmex.service_mesh`; nobody imports it by hand.
 #[pymodule]
 mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::circuit_breaker::CircuitBreaker;
     #[pymodule_export]
     use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
+    #[pymodule_export]
+    use crate::guarded::guard_with_circuit_breaker;
     #[pymodule_export]
     use crate::instance::InstanceState;
     #[pymodule_export]
@@ -42,5 +53,12 @@ mod _native {
     #[pymodule_export]
     use crate::load_balancer::LoadBalancer;
     #[pymodule_export]
+    use crate::permit::Permit;
+    #[pymodule_export]
     use crate::testing::{ManualClock, switch_testing};
+
+    #[pymodule_init]
+    fn prepare(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::guarded::prepare(module.py())
+    }
 }

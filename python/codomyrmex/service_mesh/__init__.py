@@ -4,10 +4,12 @@ from ._native import claim_interpreter as _claim_interpreter
 
 _claim_interpreter()
 
+from .circuit_breaker import CircuitBreaker, Permit  # noqa: E402
 from .load_balancer import Lease, LoadBalancer  # noqa: E402
 from .models import (  # noqa: E402
     AttemptTimedOutError,
     CircuitBreakerConfig,
+    CircuitEvent,
     CircuitOpenError,
     CircuitState,
     ConfigError,
@@ -19,10 +21,13 @@ from .models import (  # noqa: E402
     ServiceMeshError,
     TimeWindow,
 )
+from .public_decorators import with_circuit_breaker  # noqa: E402
 
 __all__ = [
     "AttemptTimedOutError",
+    "CircuitBreaker",
     "CircuitBreakerConfig",
+    "CircuitEvent",
     "CircuitOpenError",
     "CircuitState",
     "ConfigError",
@@ -32,7 +37,9 @@ __all__ = [
     "LoadBalancer",
     "LoadBalancerStrategy",
     "NoHealthyInstanceError",
+    "Permit",
     "ServiceInstance",
     "ServiceMeshError",
     "TimeWindow",
+    "with_circuit_breaker",
 ]

@@ -17,6 +17,7 @@ from ._native import CircuitBreakerRules, InstanceState, count_window_rules, tim
 __all__ = [
     "AttemptTimedOutError",
     "CircuitBreakerConfig",
+    "CircuitEvent",
     "CircuitOpenError",
     "CircuitState",
     "ConfigError",
@@ -58,6 +59,32 @@ class LoadBalancerStrategy(Enum):
     """Of two that chance names, the one whose recent peak latency, times its connections relative to its weight, is less."""
     CONSISTENT_HASH = "consistent_hash"
     """By the key of the call: one key, one instance, for as long as that one is there and not overloaded."""
+
+
+@dataclass(frozen=True)
+class CircuitEvent:
+    """Something that happened to a circuit; `str(event)` says it in words."""
+
+    name: str
+    """The circuit."""
+    kind: str
+    """`"transition"`, `"refused"`, `"late_outcome"`, `"probes_written_off"`, `"ejection_capped"`."""
+    from_state: CircuitState | None = None
+    """Of a transition."""
+    to_state: CircuitState | None = None
+    """Of a transition."""
+    reason: str | None = None
+    """Of a transition (`"consecutive_failures"`, `"timeout_elapsed"`, `"recovered"`, …) or of a refusal (`"open"`, …)."""
+    retry_after: float | None = None
+    """Of a refusal: the seconds until a call may be admitted, if anybody can know."""
+    outcome: str | None = None
+    """Of a late outcome: `"success"` or `"failure"`."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """The counts: of the rule that tripped the circuit, or how many probes were written off."""
+    text: str = field(default="", repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class ServiceMeshError(Exception):
@@ -241,6 +268,9 @@ class CircuitBreakerConfig(CircuitBreakerRules):
     """Says of a result whether it is a failure nevertheless."""
 
     def __post_init__(self) -> None:
+        self._complete()
+
+    def _complete(self) -> None:
         self.__dict__.update(self._take({each.name: getattr(self, each.name) for each in fields(CircuitBreakerConfig)}))
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -253,7 +283,7 @@ class CircuitBreakerConfig(CircuitBreakerRules):
 def _restored(kind: type[CircuitBreakerConfig], state: dict[str, Any]) -> CircuitBreakerConfig:
     config = kind.__new__(kind)
     config.__dict__.update(state)
-    config.__post_init__()
+    config._complete()
     return config
 
 
