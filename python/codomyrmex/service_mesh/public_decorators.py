@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from functools import update_wrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from ._native import guard_with_circuit_breaker
 from .circuit_breaker import (
@@ -17,11 +17,35 @@ from .circuit_breaker import (
 )
 from .models import CircuitBreakerConfig
 
+if TYPE_CHECKING:
+    from .decorated import CircuitBreakerDecorator, GuardedFunction
+    from .fields import CircuitBreakerOptions
+
 __all__ = ["with_circuit_breaker"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 _CONFIG_FIELDS = frozenset(each.name for each in fields(CircuitBreakerConfig))
 
 
+@overload
+def with_circuit_breaker(  # type: ignore[overload-overlap]  # a breaker can be called, and so can a static method
+    name: CircuitBreaker, config: None = None
+) -> CircuitBreakerDecorator: ...
+@overload
+def with_circuit_breaker(name: classmethod[T, P, R], /) -> classmethod[T, P, R]: ...
+@overload
+def with_circuit_breaker(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    name: staticmethod[P, R], /
+) -> staticmethod[P, R]: ...
+@overload
+def with_circuit_breaker(name: Callable[P, R], /) -> GuardedFunction[P, R]: ...
+@overload
+def with_circuit_breaker(
+    name: str | None = None, config: CircuitBreakerConfig | None = None, **settings: Unpack[CircuitBreakerOptions]
+) -> CircuitBreakerDecorator: ...
 def with_circuit_breaker(name: Any = None, config: CircuitBreakerConfig | None = None, **settings: Any) -> Any:
     """Puts a circuit breaker before a function, a coroutine function, a generator function or an async one.
 

@@ -165,7 +165,7 @@ class _Loop(asyncio.SelectorEventLoop):
         return bool(times)
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
+class _Selector(selectors.DefaultSelector):
     """Never waits for a time: it asks somebody to move the clock."""
 
     def __init__(self, idle: Callable[[int | None], bool]) -> None:
