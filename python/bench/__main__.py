@@ -16,7 +16,7 @@ from stopwatch import Stopwatch, pin
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python python/bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=61, help="samples of each row (61)")
+    parser.add_argument("--rounds", type=int, default=151, help="samples of each row (151)")
     parser.add_argument("--only", default="", help="rows whose table, shape or name contains this")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a bar is missed")
     arguments = parser.parse_args()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from row import OURS, Row
-from stopwatch import median
+from stopwatch import median, tenth
 
 SLEEPERS_BAR, IMPORT_BAR_SECONDS = 1.1, 0.010
 
@@ -53,8 +53,8 @@ class Report:
             rows = [row for row in self.rows if row.table == table]
             if rows:
                 yield ""
-                yield f"| {title} | how | ns over bare | of ours |"
-                yield "|---|---|---:|---:|"
+                yield f"| {title} | how | ns over bare | fastest tenth | of ours |"
+                yield "|---|---|---:|---:|---:|"
                 for shape in dict.fromkeys(row.shape for row in rows):
                     yield from self._shape(shape, [row for row in rows if row.shape == shape])
         if self.slept:
@@ -79,7 +79,8 @@ class Report:
             over = self.over(row)
             bar = "" if row.bar_ns is None else f" (bar: {row.bar_ns:.0f})"
             ratio = "1" if row.who == OURS else "" if ours is None else f"{over / max(ours, 1):.1f} ×"
-            yield f"| {shape} | {_strong(row.who)}: {row.how} | {over:.0f}{bar} | {ratio} |"
+            fastest = tenth(row) - tenth(self.base[row.bare])
+            yield f"| {shape} | {_strong(row.who)}: {row.how} | {round(over)}{bar} | {round(fastest)} | {ratio} |"
 
 
 def _strong(who: str) -> str:

@@ -225,7 +225,7 @@ impl CircuitBreaker {
         let Some(number) = circuit.core.try_acquire_number() else {
             return match circuit.core.try_acquire() {
                 Ok(permit) => Self::settle(slf, Some(permit), func.call(args, kwargs)),
-                Err(refusal) => Self::refuse(slf, func, args, kwargs, refusal),
+                Err(refusal) => Self::refuse(slf, func, refusal),
             };
         };
         match func.call(args, kwargs) {
@@ -704,17 +704,17 @@ impl CircuitBreaker {
     pub(crate) fn refuse<'py>(
         slf: &Bound<'py, Self>,
         func: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
         refusal: Refusal,
     ) -> PyResult<Bound<'py, PyAny>> {
         static LATER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static IS_COROUTINE_FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
+        let error = slf.get().refused(py, refusal);
         if !IS_COROUTINE_FUNCTION.import(py, "inspect", "iscoroutinefunction")?.call1((func,))?.is_truthy()? {
-            return Err(slf.get().refused(py, refusal));
+            return Err(error);
         }
-        LATER.import(py, HELPERS, "awaited_later")?.call1((slf, func, args, kwargs))
+        // Not asked again when it is awaited: one call is refused once, and listeners hear of it once.
+        LATER.import(py, HELPERS, "refused_when_awaited")?.call1((error,))
     }
 
     /// A call through the methods that a subclass overrides, in the order in which the seed calls them.

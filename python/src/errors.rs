@@ -73,7 +73,6 @@ pub(crate) fn circuit_open_error(
 }
 
 /// `NoHealthyInstanceError` of a service.
-#[expect(dead_code, reason = "for the service proxy")]
 pub(crate) fn no_healthy_instance_error(py: Python<'_>, service: &str) -> PyErr {
     let build = || {
         let known = PyDict::new(py);

@@ -17,6 +17,8 @@
     reason = "the signatures that Python's arguments are extracted into"
 )]
 
+mod answer;
+mod call;
 mod circuit_breaker;
 mod config;
 mod errors;
@@ -29,6 +31,8 @@ mod load_balancer;
 mod permit;
 mod predicates;
 mod seconds;
+mod service_proxy;
+mod story;
 mod testing;
 
 use pyo3::prelude::*;
@@ -38,6 +42,8 @@ use pyo3::prelude::*;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::call::Call;
     #[pymodule_export]
     use crate::circuit_breaker::CircuitBreaker;
     #[pymodule_export]
@@ -54,6 +60,8 @@ mod _native {
     use crate::load_balancer::LoadBalancer;
     #[pymodule_export]
     use crate::permit::Permit;
+    #[pymodule_export]
+    use crate::service_proxy::{Asked, ServiceProxy};
     #[pymodule_export]
     use crate::testing::{ManualClock, switch_testing};
 

@@ -163,6 +163,18 @@ impl Balancer {
         Ok(())
     }
 
+    /// Registers an object whose balancer answers for its health and weight.
+    pub(crate) fn register_pickable(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        let registered = Object { object: object.clone().unbind(), told: None };
+        drop(self.core.register_with(described(object)?, Arc::new(registered)));
+        Ok(())
+    }
+
+    /// Whether this object is registered under this id.
+    pub(crate) fn has(&self, id: &str, object: &Bound<'_, PyAny>) -> bool {
+        self.registration_of(id, object).is_some()
+    }
+
     /// The registration of this id, if it is this object's.
     fn registration_of(&self, id: &str, object: &Bound<'_, PyAny>) -> Option<Registration> {
         let registration = self.core.registration(id)?;

@@ -4,7 +4,7 @@ from ._native import claim_interpreter as _claim_interpreter
 
 _claim_interpreter()
 
-from .circuit_breaker import CircuitBreaker, Permit  # noqa: E402
+from ._native import CircuitBreaker, Permit  # noqa: E402
 from .load_balancer import Lease, LoadBalancer  # noqa: E402
 from .models import (  # noqa: E402
     AttemptTimedOutError,
@@ -21,7 +21,7 @@ from .models import (  # noqa: E402
     ServiceMeshError,
     TimeWindow,
 )
-from .public_decorators import with_circuit_breaker  # noqa: E402
+from .public_decorators import with_circuit_breaker
 
 __all__ = [
     "AttemptTimedOutError",

@@ -104,21 +104,9 @@ async def awaited(breaker: CircuitBreaker, coroutine: Coroutine[Any, Any, Any]) 
     return result
 
 
-async def awaited_later(
-    breaker: CircuitBreaker,
-    func: Callable[..., Coroutine[Any, Any, Any]],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any] | None,
-) -> Any:
-    """The call of a coroutine function that would be refused now, and is asked for again when this is awaited."""
-    leave = breaker._begin()
-    try:
-        result = await func(*args, **(kwargs or {}))
-    except BaseException as error:
-        breaker._fail(leave, error)
-        raise
-    breaker._succeed(leave, result)
-    return result
+async def refused_when_awaited(error: BaseException) -> Any:
+    """The call of a coroutine function that was refused: like every error of such a call, it is told who awaits it."""
+    raise error
 
 
 def restored(

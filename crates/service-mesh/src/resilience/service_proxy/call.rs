@@ -319,6 +319,15 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     }
 }
 
+impl Attempt<&ServiceProxy> {
+    /// The same attempt with a handle of the proxy of its own, for those who cannot go on where they began.
+    pub fn into_owned(self) -> Attempt<ServiceProxy> {
+        let Self { history, hold } = self;
+        let History { proxy, deadline, key, attempts } = history;
+        Attempt { history: History { proxy: proxy.clone(), deadline, key, attempts }, hold }
+    }
+}
+
 /// What comes after a result that may not be the last.
 enum Next {
     Return,

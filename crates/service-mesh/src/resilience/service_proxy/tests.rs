@@ -427,6 +427,17 @@ fn an_attempt_gives_back_what_was_attached_to_its_instance() {
     assert_eq!((attempt.attachment(), attempt.registration().in_flight()), (Some(&7_u8), 1));
 }
 
+#[test]
+fn an_attempt_that_was_borrowed_goes_on_by_itself() {
+    let clock = ManualClock::new();
+    let attempt = {
+        let proxy = proxy(&clock, &["a", "b"], |builder| builder);
+        proxy.begin(&CallOptions::new()).admit().unwrap().into_owned()
+    };
+    let Verdict::Retry { call, .. } = attempt.settle(Answer::failure()) else { panic!("b would admit it") };
+    assert_eq!(call.admit().unwrap().instance().id, "b");
+}
+
 /// Asks its proxy on the way out, which takes the lock of settings.
 struct Nosy(Weak<ServiceProxy>);
 
