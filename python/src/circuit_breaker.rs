@@ -139,8 +139,10 @@ enum Leave {
 
 /// Which of the methods that take part in a call are overridden in a subclass.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each method, none of which excludes another")]
 struct Hooks {
-    execute: bool,
+    /// Any of them, or `execute`.
+    any: bool,
     can_execute: bool,
     record_success: bool,
     record_failure: bool,
@@ -154,16 +156,11 @@ impl Hooks {
             return Ok(Self::default());
         }
         let differs = |name| Ok::<_, PyErr>(!class.getattr(name)?.is(own.getattr(name)?));
-        Ok(Self {
-            execute: differs(intern!(py, "execute"))?,
-            can_execute: differs(intern!(py, "can_execute"))?,
-            record_success: differs(intern!(py, "record_success"))?,
-            record_failure: differs(intern!(py, "record_failure"))?,
-        })
-    }
-
-    fn any(self) -> bool {
-        self.execute || self.can_execute || self.record_success || self.record_failure
+        let can_execute = differs(intern!(py, "can_execute"))?;
+        let record_success = differs(intern!(py, "record_success"))?;
+        let record_failure = differs(intern!(py, "record_failure"))?;
+        let any = can_execute || record_success || record_failure || differs(intern!(py, "execute"))?;
+        Ok(Self { any, can_execute, record_success, record_failure })
     }
 }
 
@@ -416,15 +413,11 @@ impl CircuitBreaker {
     #[setter]
     fn set_config(&self, py: Python<'_>, config: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let config = match config.filter(|config| !config.is_none()) {
-            Some(config) => config.cast::<CircuitBreakerRules>().cloned().map_err(|_| {
-                let kind = kind(config);
-                PyTypeError::new_err(format!("config must be a CircuitBreakerConfig, not {kind}"))
+        let config = match config {
+            Some(config) if !config.is_none() => config.cast::<CircuitBreakerRules>().cloned().map_err(|_| {
+                PyTypeError::new_err(format!("config must be a CircuitBreakerConfig, not {}", kind(config)))
             })?,
-            None => {
-                let class = CLASS.import(py, "codomyrmex.service_mesh.models", "CircuitBreakerConfig")?;
-                class.call0()?.cast_into()?
-            }
+            _ => CLASS.import(py, "codomyrmex.service_mesh.models", "CircuitBreakerConfig")?.call0()?.cast_into()?,
         };
         if !config.get().is_complete() {
             config.call_method0(intern!(py, "_complete"))?;
@@ -650,17 +643,12 @@ impl CircuitBreaker {
         self.circuit.get_or_init(|| self.circuit_of(Core::new("")))
     }
 
-    /// Whether `execute` is overridden, and so is to be called by whoever makes calls for us.
-    pub(crate) fn overrides_execute(&self) -> bool {
-        self.hooks.execute
-    }
-
     pub(crate) fn name_text(&self, py: Python<'_>) -> String {
         self.name(py).to_string()
     }
 
     fn circuit_of(&self, core: Core) -> Arc<Circuit> {
-        Arc::new(Circuit { core, flags: AtomicU8::new(if self.hooks.any() { HOOKED } else { 0 }) })
+        Arc::new(Circuit { core, flags: AtomicU8::new(if self.hooks.any { HOOKED } else { 0 }) })
     }
 
     fn blocks(&self) -> MutexGuard<'_, Vec<Block>> {
@@ -839,7 +827,7 @@ impl CircuitBreaker {
     /// A verdict by hand, or the one on the permit for which an overridden method is running.
     fn record(&self, py: Python<'_>, outcome: Outcome, error: Option<&Bound<'_, PyAny>>) {
         let address = std::ptr::from_ref(self).addr();
-        let permit = if self.hooks.any() {
+        let permit = if self.hooks.any {
             AT_VERDICT.with_borrow_mut(|permits| permits.pop_if(|(whose, _)| *whose == address))
         } else {
             None

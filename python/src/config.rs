@@ -318,7 +318,7 @@ pub(crate) fn number(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<
 }
 
 /// Refuses what says nothing of an error: only types, callables and tuples of them do.
-fn check_errors(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn check_errors(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     if let Ok(several) = value.cast::<PyTuple>() {
         return several.iter().try_for_each(|one| check_errors(field, &one));
     }
@@ -329,7 +329,7 @@ fn check_errors(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     Err(PyTypeError::new_err(format!("{field} must be an exception type, a predicate, or a tuple of them, not {kind}")))
 }
 
-fn check_callable(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn check_callable(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     if value.is_none() || value.is_callable() {
         return Ok(());
     }

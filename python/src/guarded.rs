@@ -1,6 +1,6 @@
 //! The decorated sync function: a callable that costs a few nanoseconds more than the function that it guards.
 //!
-//! `#[pyclass] __call__` builds a tuple and a dict for each call, since PyO3 knows no vectorcall for it (PyO3 issue 4252);
+//! `#[pyclass] __call__` builds a tuple and a dict for each call, since `PyO3` knows no vectorcall for it (its issue 4252);
 //! with a keyword that costs 190 ns. This is a heap type over `pyo3::ffi` that hands the arguments on where they lie. It is
 //! what a function is to Python: it binds as a method, has a `__dict__` for `functools.update_wrapper`, is seen by the
 //! garbage collector, may be referenced weakly, and pickles by its qualified name.
@@ -27,9 +27,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{IntoPyObjectExt, intern};
-use service_mesh::{CircuitBreaker as Core, Permit, Refusal};
+use service_mesh::{CircuitBreaker as Core, Permit, Refusal, Retrying};
 
 use crate::circuit_breaker::{Circuit, CircuitBreaker};
+use crate::retry::{RetryPolicy, Switches, awaited_coroutine};
 
 /// A decorated function, as it lies in memory. In the cells the interpreter writes, whoever else reads the rest.
 #[repr(C)]
@@ -50,6 +51,7 @@ struct Guarded {
 /// What a call needs of its guard at once. It holds no Python object.
 enum Native {
     CircuitBreaker { core: Core, circuit: Arc<Circuit> },
+    RetryPolicy(Arc<Switches>),
 }
 
 /// Arguments as they lie in the caller's hands.
@@ -68,6 +70,15 @@ pub(crate) fn guard_with_circuit_breaker<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let circuit = Arc::clone(breaker.get().circuit());
     make(func, breaker.as_any(), Native::CircuitBreaker { core: circuit.core().clone(), circuit })
+}
+
+/// Puts a retry policy before a sync function.
+#[pyfunction]
+pub(crate) fn guard_with_retry_policy<'py>(
+    func: &Bound<'py, PyAny>,
+    policy: &Bound<'py, RetryPolicy>,
+) -> PyResult<Bound<'py, PyAny>> {
+    make(func, policy.as_any(), Native::RetryPolicy(Arc::clone(policy.get().switches())))
 }
 
 /// Whether this is a coroutine: what `async def` gives back.
@@ -122,6 +133,16 @@ unsafe extern "C" fn call(
                 value => this.settle(core.permit_of(number), value),
             }
         }
+        Native::RetryPolicy(switches) => {
+            if !switches.is_plain() {
+                return this.retry_from_the_first(switches, arguments);
+            }
+            let result = this.run(arguments);
+            match NonNull::new(result) {
+                Some(value) if !is_coroutine_at(value) => result,
+                value => this.retry(None, value, arguments),
+            }
+        }
     }
 }
 
@@ -169,7 +190,45 @@ impl Guarded {
         attached(|py| Err(self.guard(py).cast_into::<CircuitBreaker>()?.get().refused(py, refusal)))
     }
 
-    /// The call through the breaker's `execute`, which a subclass has overridden, or whose parts it has.
+    /// A call that a budget counts, whose result is judged, or that a subclass makes.
+    #[cold]
+    fn retry_from_the_first(&self, switches: &Switches, arguments: Arguments) -> *mut ffi::PyObject {
+        if switches.overrides_execute() {
+            return self.execute(arguments);
+        }
+        let began = attached_with(|py| Ok(self.guard(py).cast_into::<RetryPolicy>()?.get().begin()));
+        match began {
+            Some(began) => self.retry(began, NonNull::new(self.run(arguments)), arguments),
+            None => ptr::null_mut(),
+        }
+    }
+
+    /// What follows the first attempt of a call.
+    #[cold]
+    fn retry(
+        &self,
+        began: Option<Retrying>,
+        first: Option<NonNull<ffi::PyObject>>,
+        arguments: Arguments,
+    ) -> *mut ffi::PyObject {
+        attached(|py| {
+            let policy = self.guard(py).cast_into::<RetryPolicy>()?;
+            // SAFETY: by 4; without a result there is an error.
+            let first = unsafe { Bound::from_owned_ptr_or_err(py, first.map_or(ptr::null_mut(), NonNull::as_ptr)) };
+            if let Ok(first) = &first
+                && is_coroutine(first)
+            {
+                let (positional, keywords) = arguments.collect(py)?;
+                return awaited_coroutine(&policy, began, &self.func(py), positional, keywords.as_ref(), first);
+            }
+            RetryPolicy::again(&policy, began, first, &mut || {
+                // SAFETY: by 4; without a result there is an error.
+                unsafe { Bound::from_owned_ptr_or_err(py, self.run(arguments)) }
+            })
+        })
+    }
+
+    /// The call through the guard's `execute`, which a subclass has overridden, or whose parts it has.
     #[cold]
     fn execute(&self, arguments: Arguments) -> *mut ffi::PyObject {
         attached(|py| {
@@ -193,7 +252,8 @@ impl Guarded {
 
 impl Arguments {
     /// The positional ones, and the others by name.
-    fn collect<'py>(self, py: Python<'py>) -> PyResult<(Vec<Bound<'py, PyAny>>, Option<Bound<'py, PyDict>>)> {
+    #[expect(clippy::type_complexity, reason = "what `call` takes")]
+    fn collect(self, py: Python<'_>) -> PyResult<(Vec<Bound<'_, PyAny>>, Option<Bound<'_, PyDict>>)> {
         // SAFETY: a pure function of a number.
         let positional = unsafe { ffi::PyVectorcall_NARGS(self.count) }.unsigned_abs();
         // SAFETY: by 1, `values` holds so many arguments, and behind them one for each name.
@@ -211,15 +271,14 @@ impl Arguments {
     }
 }
 
-/// Runs what needs PyO3, in a slot that the interpreter has called attached, and gives its result back as a slot does.
+/// Runs what needs `PyO3`, in a slot that the interpreter has called attached, and gives its result back as a slot does.
 fn attached(body: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, PyAny>>) -> *mut ffi::PyObject {
-    Python::attach(|py| match body(py) {
-        Ok(value) => value.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            ptr::null_mut()
-        }
-    })
+    attached_with(|py| body(py).map(Bound::into_ptr)).unwrap_or(ptr::null_mut())
+}
+
+/// The same for any result; where there is none, the interpreter has the error.
+fn attached_with<R>(body: impl FnOnce(Python<'_>) -> PyResult<R>) -> Option<R> {
+    Python::attach(|py| body(py).map_err(|error| error.restore(py)).ok())
 }
 
 // ----- the type -----

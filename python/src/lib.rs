@@ -30,6 +30,7 @@ mod lease;
 mod load_balancer;
 mod permit;
 mod predicates;
+mod retry;
 mod seconds;
 mod service_proxy;
 mod story;
@@ -49,7 +50,7 @@ mod _native {
     #[pymodule_export]
     use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
     #[pymodule_export]
-    use crate::guarded::guard_with_circuit_breaker;
+    use crate::guarded::{guard_with_circuit_breaker, guard_with_retry_policy};
     #[pymodule_export]
     use crate::instance::InstanceState;
     #[pymodule_export]
@@ -60,6 +61,8 @@ mod _native {
     use crate::load_balancer::LoadBalancer;
     #[pymodule_export]
     use crate::permit::Permit;
+    #[pymodule_export]
+    use crate::retry::{RetryBudget, RetryCall, RetryPolicy};
     #[pymodule_export]
     use crate::service_proxy::{Asked, ServiceProxy};
     #[pymodule_export]

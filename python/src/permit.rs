@@ -16,19 +16,19 @@ use crate::circuit_breaker::CircuitBreaker;
 #[derive(Debug)]
 pub(crate) struct Permit {
     breaker: Py<CircuitBreaker>,
-    permit: Mutex<Option<OwnedPermit>>,
+    leave: Mutex<Option<OwnedPermit>>,
     is_probe: bool,
 }
 
 impl Permit {
     pub(crate) fn new(breaker: Py<CircuitBreaker>, permit: Option<OwnedPermit>) -> Self {
         let is_probe = permit.as_ref().is_some_and(OwnedPermit::is_probe);
-        Self { breaker, permit: Mutex::new(permit), is_probe }
+        Self { breaker, leave: Mutex::new(permit), is_probe }
     }
 
     /// The permit itself, once. The lock is released when this returns: a verdict may run listeners.
     pub(crate) fn take(&self) -> Option<OwnedPermit> {
-        self.permit.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.leave.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The call came to this, by `error` if it failed.
@@ -105,7 +105,7 @@ impl Permit {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let settled = self.permit.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        let settled = self.leave.lock().unwrap_or_else(PoisonError::into_inner).is_none();
         let kind = if self.is_probe { "probe" } else { "permit" };
         let name = self.breaker.bind(py).get().name_text(py);
         format!("<{kind} of {name:?}{}>", if settled { ", settled" } else { "" })

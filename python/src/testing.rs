@@ -93,7 +93,6 @@ pub(crate) fn wait(delay: Duration) -> Duration {
     if nobody_waits() { Duration::ZERO } else { delay }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "cut to what was put in")]
 fn attempts_of(switch: u64) -> Option<u32> {
     (switch & CAPPED != 0).then_some((switch & ATTEMPTS) as u32)
 }

@@ -4,7 +4,7 @@ from ._native import claim_interpreter as _claim_interpreter
 
 _claim_interpreter()
 
-from ._native import CircuitBreaker, Permit  # noqa: E402
+from ._native import CircuitBreaker, Permit, RetryBudget, RetryPolicy  # noqa: E402
 from .load_balancer import Lease, LoadBalancer  # noqa: E402
 from .models import (  # noqa: E402
     AttemptTimedOutError,
@@ -21,7 +21,7 @@ from .models import (  # noqa: E402
     ServiceMeshError,
     TimeWindow,
 )
-from .public_decorators import with_circuit_breaker
+from .public_decorators import with_circuit_breaker, with_retry  # noqa: E402
 
 __all__ = [
     "AttemptTimedOutError",
@@ -38,8 +38,11 @@ __all__ = [
     "LoadBalancerStrategy",
     "NoHealthyInstanceError",
     "Permit",
+    "RetryBudget",
+    "RetryPolicy",
     "ServiceInstance",
     "ServiceMeshError",
     "TimeWindow",
     "with_circuit_breaker",
+    "with_retry",
 ]

@@ -8,26 +8,20 @@ from dataclasses import fields
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from ._native import guard_with_circuit_breaker
-from .circuit_breaker import (
-    CircuitBreaker,
-    guard_async_generator_function,
-    guard_coroutine_function,
-    guard_generator_function,
-)
+from . import circuit_breaker as breakers
+from . import retry as retries
+from ._native import CircuitBreaker, RetryPolicy, guard_with_circuit_breaker, guard_with_retry_policy
 from .models import CircuitBreakerConfig
 
 if TYPE_CHECKING:
     from .decorated import CircuitBreakerDecorator, GuardedFunction
     from .fields import CircuitBreakerOptions
 
-__all__ = ["with_circuit_breaker"]
+__all__ = ["with_circuit_breaker", "with_retry"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-_CONFIG_FIELDS = frozenset(each.name for each in fields(CircuitBreakerConfig))
 
 
 @overload
@@ -54,53 +48,105 @@ def with_circuit_breaker(name: Any = None, config: CircuitBreakerConfig | None =
     fields of `CircuitBreakerConfig`, or other arguments of `CircuitBreaker`. The decorated function has the breaker as
     `.circuit_breaker`.
     """
-    if callable(name) and not isinstance(name, CircuitBreaker):
-        return _guarded(name, _breaker(_called(name), config, settings))
-    if isinstance(name, CircuitBreaker) or name is not None:
-        breaker = _breaker(name, config, settings)
-        return lambda func: _guarded(func, breaker)
-    return lambda func: _guarded(func, _breaker(_called(func), config, settings))
-
-
-def _breaker(name: Any, config: CircuitBreakerConfig | None, settings: dict[str, Any]) -> CircuitBreaker:
     if isinstance(name, CircuitBreaker):
         if config is not None or settings:
             raise TypeError("a CircuitBreaker that exists brings its own settings")
-        return name
+        return lambda func: _break_circuit(func, name)
+    if _is_function(name):
+        return _break_circuit(name, _breaker(_called(name), config, settings))
+    if name is None:
+        return lambda func: _break_circuit(func, _breaker(_called(func), config, settings))
+    breaker = _breaker(name, config, settings)
+    return lambda func: _break_circuit(func, breaker)
+
+
+def with_retry(max_retries: Any = 3, **settings: Any) -> Any:
+    """Tries again what fails: a function, a coroutine function, a generator function or an async one.
+
+    `max_retries` is how often, or a `RetryPolicy` that exists and may be shared; `@with_retry` alone is the default policy.
+    `settings` are the other arguments of `RetryPolicy`. The decorated function has the policy as `.retry_policy`.
+    """
+    if isinstance(max_retries, RetryPolicy):
+        if settings:
+            raise TypeError("a RetryPolicy that exists brings its own settings")
+        return lambda func: _try_again(func, max_retries)
+    if _is_function(max_retries):
+        return _try_again(max_retries, RetryPolicy(**settings))
+    policy = RetryPolicy(max_retries, **settings)
+    return lambda func: _try_again(func, policy)
+
+
+_CONFIG_FIELDS = frozenset(each.name for each in fields(CircuitBreakerConfig))
+
+
+def _breaker(name: str, config: CircuitBreakerConfig | None, settings: dict[str, Any]) -> CircuitBreaker:
     own = {key: settings[key] for key in settings if key in _CONFIG_FIELDS}
+    rest = {key: settings[key] for key in settings if key not in _CONFIG_FIELDS}
     if own and config is not None:
         raise TypeError("give either a config or its fields, not both")
-    rest = {key: settings[key] for key in settings if key not in _CONFIG_FIELDS}
     return CircuitBreaker(name, CircuitBreakerConfig(**own) if own else config, **rest)
+
+
+def _break_circuit(func: Any, breaker: CircuitBreaker) -> Any:
+    def guard(inner: Any) -> Any:
+        match _kind(inner):
+            case "coroutine":
+                guarded = breakers.guard_coroutine_function(inner, breaker)
+            case "generator":
+                guarded = breakers.guard_generator_function(inner, breaker)
+            case "async generator":
+                guarded = breakers.guard_async_generator_function(inner, breaker)
+            case _:
+                guarded = update_wrapper(guard_with_circuit_breaker(inner, breaker), inner)
+        guarded.circuit_breaker = breaker
+        return guarded
+
+    return _within(func, guard)
+
+
+def _try_again(func: Any, policy: RetryPolicy) -> Any:
+    def guard(inner: Any) -> Any:
+        match _kind(inner):
+            case "coroutine":
+                guarded = retries.retry_coroutine_function(inner, policy)
+            case "generator":
+                guarded = retries.retry_generator_function(inner, policy)
+            case "async generator":
+                guarded = retries.retry_async_generator_function(inner, policy)
+            case _:
+                guarded = update_wrapper(guard_with_retry_policy(inner, policy), inner)
+        guarded.retry_policy = policy
+        return guarded
+
+    return _within(func, guard)
+
+
+def _within(func: Any, guard: Callable[[Any], Any]) -> Any:
+    """Guards what a classmethod or staticmethod holds, and leaves it one."""
+    if isinstance(func, (classmethod, staticmethod)):
+        return type(func)(_within(func.__func__, guard))
+    if not callable(func):
+        raise TypeError(f"only a function can be decorated, not {type(func).__name__}")
+    return guard(func)
+
+
+def _kind(func: Any) -> str:
+    # What is called is a function, or an object with a method for it.
+    called = func if inspect.isroutine(func) or isinstance(func, type) else getattr(func, "__call__", func)
+    for each in (func, called):
+        if inspect.iscoroutinefunction(each):
+            return "coroutine"
+        if inspect.isasyncgenfunction(each):
+            return "async generator"
+        if inspect.isgeneratorfunction(each):
+            return "generator"
+    return "sync"
+
+
+def _is_function(given: Any) -> bool:
+    return callable(given) or isinstance(given, (classmethod, staticmethod))
 
 
 def _called(func: Any) -> str:
     func = getattr(func, "__func__", func)
     return getattr(func, "__qualname__", None) or type(func).__qualname__
-
-
-def _guarded(func: Any, breaker: CircuitBreaker) -> Any:
-    if isinstance(func, (classmethod, staticmethod)):
-        return type(func)(_guarded(func.__func__, breaker))
-    if not callable(func):
-        raise TypeError(f"only a function can be decorated, not {type(func).__name__}")
-    guarded = _kind(func)(func, breaker)
-    guarded.circuit_breaker = breaker
-    return guarded
-
-
-def _kind(func: Any) -> Callable[[Any, CircuitBreaker], Any]:
-    # What is called is a function, or an object with a method for it.
-    called = func if inspect.isroutine(func) or isinstance(func, type) else getattr(func, "__call__", func)
-    for each in (func, called):
-        if inspect.iscoroutinefunction(each):
-            return guard_coroutine_function
-        if inspect.isasyncgenfunction(each):
-            return guard_async_generator_function
-        if inspect.isgeneratorfunction(each):
-            return guard_generator_function
-    return _sync
-
-
-def _sync(func: Any, breaker: CircuitBreaker) -> Any:
-    return update_wrapper(guard_with_circuit_breaker(func, breaker), func)
