@@ -27,7 +27,7 @@ pub enum ReplyKind {
     TryLater,
     /// The refusal of another circuit breaker, further down: neutral, final. The default classifier must see that.
     Refusal,
-    /// A panic (in Python an exception that is not an `Exception`): failure, and it goes on unwinding.
+    /// A panic: failure, and it goes on unwinding. Python has none: what is no `Exception` there is an interruption.
     Panic,
 }
 

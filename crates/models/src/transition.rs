@@ -37,6 +37,8 @@ pub enum TransitionReason {
     ForcedClosed,
     /// Somebody reset it.
     Reset,
+    /// Somebody assigned the state, as Python's `breaker.state = CircuitState.OPEN` does.
+    Assigned,
 }
 
 impl TransitionReason {
@@ -49,6 +51,7 @@ impl TransitionReason {
             Self::ForcedOpen => "forced_open",
             Self::ForcedClosed => "forced_closed",
             Self::Reset => "reset",
+            Self::Assigned => "assigned",
         }
     }
 }
@@ -62,6 +65,7 @@ impl fmt::Display for TransitionReason {
             Self::ForcedOpen => f.write_str("forced open"),
             Self::ForcedClosed => f.write_str("forced closed"),
             Self::Reset => f.write_str("reset"),
+            Self::Assigned => f.write_str("its state was assigned"),
         }
     }
 }

@@ -124,13 +124,17 @@ pub use policy_file::policy_file_schema;
 pub use policy_file::{Mesh, MeshBuilder, Mistake, PolicyChanges, PolicyError, read_policy_file};
 pub use resilience::call_error::{CallError, CallErrorKind};
 pub use resilience::chance::Chance;
-pub use resilience::circuit_breaker::{CircuitBreaker, CircuitBreakerBuilder, Grant, OwnedPermit, Permit, Refusal};
+pub use resilience::circuit_breaker::{
+    CircuitBreaker, CircuitBreakerBuilder, CircuitSnapshot, Grant, OwnedPermit, Permit, Refusal,
+};
 pub use resilience::clock::{Clock, SystemClock, Timestamp};
 pub use resilience::event::{Event, EventKind, Listener};
-pub use resilience::load_balancer::{EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked};
+pub use resilience::load_balancer::{
+    Attachment, EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked, Registration, WeakRegistration,
+};
 pub use resilience::observer::{AttemptReport, CallReport, Observer, Scope};
 pub use resilience::outcome::{Answer, Classify, EveryError, Nested, Outcome};
-pub use resilience::retry::{GivenUp, RetryBudget, RetryCause, RetryPolicy, RetryPolicyBuilder};
+pub use resilience::retry::{GivenUp, RetryBudget, RetryCause, RetryPolicy, RetryPolicyBuilder, Retrying};
 pub use resilience::service_proxy::{
     Attempt, AttemptStory, Call, CallOptions, Ending, Explanation, PassedOver, Refused, ServiceProxy,
     ServiceProxyBuilder, Story, Target, Verdict,

@@ -107,11 +107,11 @@ impl Mesh {
         let mut present = inner.policy.lock();
         let mut services = inner.services.load().as_ref().clone();
         let (changes, removed) = inner.maker.apply(&mut services, &present, &policy);
-        inner.services.store(Arc::new(services));
+        let before = inner.services.swap(Arc::new(services));
         *present = policy;
         drop(present);
-        // The last handle may be this one, and with it goes what users gave to the proxy: not under the lock.
-        drop(removed);
+        // The last handles may be these, and with them goes what users gave to the proxy: not under the lock.
+        drop((before, removed));
         Ok(changes)
     }
 

@@ -64,12 +64,11 @@ impl<T> Snapshot<T> {
         return self.0.lock().clone();
     }
 
-    pub(crate) fn store(&self, value: std::sync::Arc<T>) {
+    /// Puts another one in its place, which is returned: to be dropped where its `Drop` may run.
+    pub(crate) fn swap(&self, value: std::sync::Arc<T>) -> std::sync::Arc<T> {
         #[cfg(not(loom))]
-        self.0.store(value);
+        return self.0.swap(value);
         #[cfg(loom)]
-        {
-            *self.0.lock() = value;
-        }
+        return std::mem::replace(&mut *self.0.lock(), value);
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Episode {
     pub(super) out_of_rotation: bool,
     /// The row at which it last should have tripped and was told not to; 0 for never.
     pub(super) capped_row: u32,
+    /// How much earlier than its clock's origin the last failure was, if that was assigned.
+    pub(super) before_origin: Duration,
     /// Verdicts that came too late to count.
     pub(super) late_outcomes: u64,
 }

@@ -27,10 +27,12 @@
 //!   failures and successes in Closed change its count without the lock.
 
 mod admission;
+mod assign;
 mod builder;
 mod control;
 mod ejection;
 mod permit;
+mod snapshot;
 mod state;
 mod table;
 mod trip;
@@ -58,6 +60,7 @@ use control::Control;
 pub(crate) use ejection::EjectionCap;
 pub(crate) use permit::Ticket;
 pub use permit::{Grant, OwnedPermit, Permit, Refusal};
+pub use snapshot::CircuitSnapshot;
 use state::{Phase, Word};
 use table::Input;
 use window::Windows;

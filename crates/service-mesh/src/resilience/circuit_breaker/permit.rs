@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use service_mesh_models::RefusalReason;
 
-use super::CircuitBreaker;
 use super::state::Word;
+use super::{CircuitBreaker, Rules};
 use crate::resilience::clock::Timestamp;
 use crate::resilience::outcome::Outcome;
 
@@ -81,6 +81,21 @@ impl<B: Borrow<CircuitBreaker>> Grant<B> {
         breaker.conclude(ticket, outcome, &mut breaker.moment());
     }
 
+    /// The same permit with a handle of its own; costs a reference count.
+    pub fn into_owned(mut self) -> OwnedPermit {
+        let ticket = mem::replace(&mut self.ticket, Ticket::NONE);
+        OwnedPermit::new(self.breaker.borrow().clone(), ticket)
+    }
+
+    /// A number that stands for this permit, for a door whose language makes guards dear; none where it holds a place in
+    /// half-open, or notes when the call began. [`CircuitBreaker::permit_of`] makes a permit of it again, and nothing is
+    /// lost where nobody does.
+    #[inline]
+    pub fn as_number(&self) -> Option<u64> {
+        let Ticket { key, began } = self.ticket;
+        (Word::of_key(key).phase().passes() && began == Ticket::UNTIMED).then_some(key)
+    }
+
     /// Whether the circuit was half-open when it gave this permit.
     pub fn is_probe(&self) -> bool {
         self.ticket.is_probe()
@@ -89,6 +104,23 @@ impl<B: Borrow<CircuitBreaker>> Grant<B> {
     /// The breaker that gave it.
     pub fn circuit_breaker(&self) -> &CircuitBreaker {
         self.breaker.borrow()
+    }
+}
+
+impl CircuitBreaker {
+    /// The [number](Grant::as_number) of a permit, where that is all that a call needs now: the circuit is Closed, and no
+    /// rule asks how long calls take. Two loads. Where it is none, [`try_acquire`](Self::try_acquire) may still admit.
+    #[inline]
+    pub fn try_acquire_number(&self) -> Option<u64> {
+        let word = self.word();
+        (word.phase().passes() && !self.rules().has(Rules::TIMED)).then(|| word.key())
+    }
+
+    /// The permit that a [number](Grant::as_number) of this circuit stands for. A number of another's making is a permit
+    /// of some time in Closed, and most likely late.
+    #[inline]
+    pub fn permit_of(&self, number: u64) -> Permit<'_> {
+        Permit::new(self, Ticket { key: Word::passing_key(number), began: Ticket::UNTIMED })
     }
 }
 

@@ -109,6 +109,12 @@ impl Word {
         self.0 >> COUNT_BITS
     }
 
+    /// The key that is the same as `bits` where that is one of a phase in which calls pass: those two phases come first.
+    #[inline]
+    pub(super) const fn passing_key(bits: u64) -> u64 {
+        bits & ((1 << (GENERATION_BITS + 1)) - 1)
+    }
+
     /// The word of this key whose count is 0.
     #[inline]
     pub(super) const fn of_key(key: u64) -> Self {
@@ -149,6 +155,15 @@ mod tests {
         }
         let other = word.with_phase(Phase::Open);
         assert_eq!((other.phase(), other.generation(), other.count()), (Phase::Open, 6, COUNT_MAX));
+    }
+
+    #[test]
+    fn a_passing_key_is_one_whatever_it_is_made_of() {
+        for phase in [Phase::Closed, Phase::ForcedClosed] {
+            let key = Word::NEW.entered(phase, 0).key();
+            assert_eq!(Word::passing_key(key), key);
+        }
+        assert!(Word::of_key(Word::passing_key(u64::MAX)).phase().passes());
     }
 
     #[test]

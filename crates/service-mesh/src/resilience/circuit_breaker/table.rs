@@ -25,12 +25,16 @@ pub(super) enum Input {
     ForceClosed,
     /// By hand: start anew, on automatic.
     Reset,
+    /// By hand: be Open, as after a trip.
+    AssignOpen,
+    /// By hand: be half-open, as when the open time has passed.
+    AssignHalfOpen,
 }
 
 impl Input {
     /// Everything that can happen.
     #[cfg(test)]
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::RuleReached,
         Self::TimeoutElapsed,
         Self::PlacesTaken,
@@ -41,6 +45,8 @@ impl Input {
         Self::ForceOpen,
         Self::ForceClosed,
         Self::Reset,
+        Self::AssignOpen,
+        Self::AssignHalfOpen,
     ];
 }
 
@@ -48,8 +54,11 @@ impl Input {
 pub(super) const fn next(phase: Phase, input: Input) -> Option<Phase> {
     use Phase::{Closed, ForcedClosed, ForcedOpen, HalfOpen, HalfOpenFull, Open};
     match (phase, input) {
-        (Closed, Input::RuleReached) | (HalfOpen | HalfOpenFull, Input::ProbeFailed) => Some(Open),
-        (Open, Input::TimeoutElapsed)
+        (Closed, Input::RuleReached) | (HalfOpen | HalfOpenFull, Input::ProbeFailed) | (_, Input::AssignOpen) => {
+            Some(Open)
+        }
+        (_, Input::AssignHalfOpen)
+        | (Open, Input::TimeoutElapsed)
         | (HalfOpenFull, Input::ProbesHung)
         | (HalfOpen | HalfOpenFull, Input::PlacesLeft) => Some(HalfOpen),
         (HalfOpen | HalfOpenFull, Input::PlacesTaken) => Some(HalfOpenFull),

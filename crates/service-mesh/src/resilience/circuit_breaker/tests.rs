@@ -50,9 +50,27 @@ fn a_dropped_probe_gives_its_place_back_and_counts_nothing() {
 }
 
 #[test]
+fn a_permit_that_holds_nothing_is_as_good_as_its_number() {
+    let (breaker, ..) = breaker(config(2, 1, 1, 10));
+    let number = breaker.try_acquire_number().unwrap();
+    assert_eq!(breaker.try_acquire().unwrap().as_number(), Some(number));
+    breaker.permit_of(number).failure();
+    assert_eq!(breaker.failure_count(), 1);
+    breaker.permit_of(number).success();
+    assert_eq!(breaker.failure_count(), 0);
+    breaker.force_open();
+    breaker.permit_of(number).failure();
+    assert_eq!((breaker.failure_count(), breaker.late_outcomes()), (0, 1));
+    breaker.assign_state(CircuitState::HalfOpen);
+    assert_eq!((breaker.try_acquire().unwrap().as_number(), breaker.try_acquire_number()), (None, None));
+    breaker.permit_of(u64::MAX).success();
+    assert_eq!((breaker.half_open_calls(), breaker.success_count()), (0, 0));
+}
+
+#[test]
 fn an_owned_permit_outlives_its_handle() {
     let (breaker, ..) = breaker(config(1, 1, 1, 10));
-    let permit = breaker.try_acquire_owned().unwrap();
+    let permit = breaker.try_acquire().unwrap().into_owned();
     let handle = breaker.clone();
     drop(breaker);
     permit.failure();

@@ -1,10 +1,12 @@
 //! An instance with its live counters.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, Weak};
 
 use crossbeam_utils::CachePadded;
 use service_mesh_models::ServiceInstance;
 
+use super::attachment::{Attached, Attachment};
 use super::latency::Latency;
 use super::total::Total;
 use crate::resilience::clock::Timestamp;
@@ -27,30 +29,60 @@ impl EndpointKey {
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint(Arc<Registered>);
 
+/// An endpoint, as long as somebody else keeps it.
+#[derive(Clone, Debug)]
+pub(super) struct WeakEndpoint(Weak<Registered>);
+
+impl WeakEndpoint {
+    pub(super) fn upgrade(&self) -> Option<Endpoint> {
+        self.0.upgrade().map(Endpoint)
+    }
+}
+
 #[derive(Debug)]
 struct Registered {
     key: EndpointKey,
     instance: Arc<ServiceInstance>,
     live: Arc<CachePadded<Live>>,
+    attached: Attached,
 }
 
 impl Endpoint {
     /// `total` is the balancer's.
-    pub(super) fn new(key: EndpointKey, instance: ServiceInstance, total: &Total) -> Self {
+    pub(super) fn new(key: EndpointKey, instance: ServiceInstance, attached: Attached, total: &Total) -> Self {
         let live = Live {
             leased: AtomicU32::new(0),
             outside: AtomicU32::new(instance.connections),
             latency: Latency::default(),
             total: total.clone(),
         };
-        Self(Arc::new(Registered { key, instance: Arc::new(instance), live: Arc::new(CachePadded::new(live)) }))
+        let (instance, live) = (Arc::new(instance), Arc::new(CachePadded::new(live)));
+        Self(Arc::new(Registered { key, instance, live, attached }))
     }
 
-    /// The same endpoint with other words about it: its key and its counters stay.
-    pub(super) fn with_instance(&self, instance: ServiceInstance) -> Self {
+    /// The same endpoint with other words about it, and something else attached: its key and its counters stay.
+    pub(super) fn with_instance(&self, instance: ServiceInstance, attached: Attached) -> Self {
+        self.set_connections(instance.connections);
         let live = Arc::clone(&self.0.live);
-        live.outside.store(instance.connections, Ordering::Relaxed);
-        Self(Arc::new(Registered { key: self.0.key, instance: Arc::new(instance), live }))
+        Self(Arc::new(Registered { key: self.0.key, instance: Arc::new(instance), live, attached }))
+    }
+
+    pub(super) fn attached(&self) -> &Attached {
+        &self.0.attached
+    }
+
+    pub(super) fn downgrade(&self) -> WeakEndpoint {
+        WeakEndpoint(Arc::downgrade(&self.0))
+    }
+
+    pub(super) fn attach(&self, attachment: Attachment) {
+        self.0.attached.attach(attachment);
+    }
+
+    /// What was attached, if it is of this type.
+    #[inline]
+    pub(crate) fn attachment<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.0.attached.get()
     }
 
     pub(super) fn is_at_address_of(&self, instance: &ServiceInstance) -> bool {
@@ -94,6 +126,15 @@ impl Endpoint {
         self.0.live.leased()
     }
 
+    /// Connections that somebody else counts for it.
+    pub(super) fn connections(&self) -> u32 {
+        self.0.live.outside.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_connections(&self, connections: u32) {
+        self.0.live.outside.store(connections, Ordering::Relaxed);
+    }
+
     /// Takes in what came of an attempt here that was given to it at `began`, for strategies that ask how long that
     /// takes. To be told before [`disconnect`](Self::disconnect).
     pub(crate) fn observe(&self, began: Timestamp, outcome: Outcome, now: Timestamp) {
@@ -131,7 +172,7 @@ pub(super) struct Live {
     ///
     /// Ordering: Relaxed. A count that publishes nothing; a scan sees each endpoint's as of some moment.
     leased: AtomicU32,
-    /// What the instance says of itself, `ServiceInstance::connections`. Written when it is registered again.
+    /// What the instance says of itself: `ServiceInstance::connections`, or what was set since.
     ///
     /// Ordering: Relaxed, for the same reason.
     outside: AtomicU32,

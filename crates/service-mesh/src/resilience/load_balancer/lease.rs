@@ -1,11 +1,13 @@
 //! A connection that is counted for as long as it lasts.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
 use service_mesh_models::ServiceInstance;
 
 use super::endpoint::Endpoint;
+use super::registration::Registration;
 use super::snapshot::{EndpointSet, Pick, UNTIMED};
 use crate::resilience::outcome::Outcome;
 use crate::resilience::sync::Loaded;
@@ -36,6 +38,17 @@ impl Lease {
     #[inline]
     pub fn instance(&self) -> &Arc<ServiceInstance> {
         self.endpoint().instance()
+    }
+
+    /// What was [registered with](super::LoadBalancer::register_with) it, if it is of this type.
+    #[inline]
+    pub fn attachment<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.endpoint().attachment()
+    }
+
+    /// Its registration, which may be kept for longer.
+    pub fn registration(&self) -> Registration {
+        Registration::new(self.endpoint().clone())
     }
 
     /// Gives the connection back and says what came of the call, for strategies that learn from it. A failure counts as

@@ -101,6 +101,7 @@ impl LeastLoaded {
 
 #[cfg(test)]
 mod tests {
+    use super::super::attachment::Attached;
     use super::super::endpoint::EndpointKey;
     use super::super::total::Total;
     use super::*;
@@ -109,7 +110,7 @@ mod tests {
     fn endpoints(connections: impl IntoIterator<Item = u32>) -> Vec<Endpoint> {
         let endpoint = |(number, connections)| {
             let instance = ServiceInstance::new("", "", 0).with_connections(connections);
-            Endpoint::new(EndpointKey::new(number), instance, &Total::default())
+            Endpoint::new(EndpointKey::new(number), instance, Attached::default(), &Total::default())
         };
         (0..).zip(connections).map(endpoint).collect()
     }

@@ -17,6 +17,7 @@
 //! Not in front of a single address that balances by itself.
 
 mod asked;
+mod attachment;
 mod builder;
 mod consistent_hash;
 mod cursor;
@@ -31,6 +32,7 @@ mod peak_ewma;
 mod picked;
 mod ramp;
 mod random;
+mod registration;
 mod registry;
 mod rendezvous;
 mod round_robin;
@@ -54,11 +56,13 @@ use service_mesh_models::{LoadBalancerStrategy, ServiceInstance};
 use super::clock::Timestamp;
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Snapshot};
 use crate::environment::Environment;
+pub use attachment::Attachment;
 pub use builder::LoadBalancerBuilder;
 pub(crate) use endpoint::{Endpoint, EndpointKey};
 pub(crate) use key::KeyHash;
 pub use lease::Lease;
 pub use picked::Picked;
+pub use registration::{Registration, WeakRegistration};
 use registry::Registry;
 pub(crate) use snapshot::{EndpointSet, Pick, UNTIMED};
 
@@ -180,9 +184,7 @@ impl LoadBalancer {
     ///
     /// Costs a comparison of each excluded id with each instance that is met.
     pub fn get_instance_except(&self, exclude: &[&str]) -> Option<Arc<ServiceInstance>> {
-        let set = self.0.set.load();
-        let pick = set.pick_except(None, exclude)?;
-        Some(Arc::clone(set.endpoints()[pick.index()].instance()))
+        self.pick_except(exclude).map(|picked| Arc::clone(picked.instance()))
     }
 
     /// Like [`get_instance`](Self::get_instance), for a call about `key`: the instance that equal keys have in common,
@@ -217,6 +219,23 @@ impl LoadBalancer {
     #[inline]
     pub fn pick_for(&self, key: &(impl Hash + ?Sized)) -> Option<Picked> {
         self.pick_by(Some(KeyHash::of(key)))
+    }
+
+    /// Like [`pick`](Self::pick), among the instances whose ids are not in `exclude`.
+    pub fn pick_except(&self, exclude: &[&str]) -> Option<Picked> {
+        self.pick_by_except(None, exclude)
+    }
+
+    /// Like [`pick_for`](Self::pick_for), among the instances whose ids are not in `exclude`: with those that were
+    /// tried, the next in the key's own order.
+    pub fn pick_for_except(&self, key: &(impl Hash + ?Sized), exclude: &[&str]) -> Option<Picked> {
+        self.pick_by_except(Some(KeyHash::of(key)), exclude)
+    }
+
+    fn pick_by_except(&self, key: Option<KeyHash>, exclude: &[&str]) -> Option<Picked> {
+        let set = self.0.set.load();
+        let pick = set.pick_except(key, exclude)?;
+        Some(Picked::new(set, pick.index()))
     }
 
     #[inline]
@@ -262,12 +281,46 @@ impl LoadBalancer {
         Some(Lease::new(set, pick))
     }
 
+    /// Like [`acquire`](Self::acquire), among the instances for which `admits` says true. It is asked in the strategy's
+    /// order, of each instance at most once and of none after the first that it admits; it runs with no lock held.
+    pub fn acquire_where(&self, mut admits: impl FnMut(&ServiceInstance) -> bool) -> Option<Lease> {
+        let set = self.0.set.load();
+        let pick = set.pick_where(None, |_, endpoint| admits(endpoint.instance()))?;
+        Some(Lease::new(set, pick))
+    }
+
     /// Adds an instance behind the others, or puts it in the place of the one with the same id, which is returned.
     ///
     /// With the same host and port, the connections in flight stay counted. Its health and weight are those of the new
     /// instance, whatever was marked before.
     pub fn register(&self, instance: ServiceInstance) -> Option<Arc<ServiceInstance>> {
-        self.change(|registry, now| registry.register(instance, now))
+        let replaced = self.change(|registry, now| registry.register(instance, None, now));
+        replaced.map(|endpoint| Arc::clone(endpoint.instance()))
+    }
+
+    /// Like [`register`](Self::register), with something of the caller's own: a client, a pool. Whoever picks the
+    /// instance gets it back with it, without a search: [`Picked::attachment`], [`Lease::attachment`],
+    /// [`Attempt::attachment`](crate::Attempt::attachment).
+    ///
+    /// What was registered under the same id is returned. The attachment lives as long as its registration: registered anew, the instance has what it is given then, or nothing. For
+    /// [`set_instances`](Self::set_instances) it stays with whoever stays at his host and port. It is dropped with no lock
+    /// held, when nobody has a handle of the registration any more.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use service_mesh::{LoadBalancer, ServiceInstance};
+    ///
+    /// struct Client(&'static str);
+    ///
+    /// let balancer = LoadBalancer::default();
+    /// let client = Arc::new(Client("a pool of connections to 10.0.0.1"));
+    /// balancer.register_with(ServiceInstance::new("a", "10.0.0.1", 8080), client);
+    /// let picked = balancer.pick().unwrap();
+    /// assert_eq!(picked.attachment::<Client>().unwrap().0, "a pool of connections to 10.0.0.1");
+    /// ```
+    pub fn register_with(&self, instance: ServiceInstance, attachment: Attachment) -> Option<Registration> {
+        let replaced = self.change(|registry, now| registry.register(instance, Some(attachment), now));
+        replaced.map(Registration::new)
     }
 
     /// Takes an instance out and returns it; `None` if there is none with this id. Leases of it stay valid.
@@ -296,6 +349,23 @@ impl LoadBalancer {
     /// Gives an instance another weight; 0 drains it. Whether there is one with this id.
     pub fn set_weight(&self, id: &str, weight: u32) -> bool {
         self.change(|registry, now| registry.set_weight(id, weight, now))
+    }
+
+    /// Says how many connections somebody else counts for an instance: least connections adds them to those that it
+    /// leased. Whether there is one with this id. Makes no new snapshot; who says it often should ask for the
+    /// [`registration`](Self::registration) once.
+    pub fn set_connections(&self, id: &str, connections: u32) -> bool {
+        self.registration(id).map(|registration| registration.set_connections(connections)).is_some()
+    }
+
+    /// What is registered under this id. Takes the lock of changes, and looks at one instance after the other.
+    pub fn registration(&self, id: &str) -> Option<Registration> {
+        self.0.registry.lock().endpoint(id).cloned().map(Registration::new)
+    }
+
+    /// Everything that is registered, in order of registration. Takes the lock of changes, and allocates.
+    pub fn registrations(&self) -> Vec<Registration> {
+        self.0.registry.lock().endpoints().cloned().map(Registration::new).collect()
     }
 
     /// How it picks.
@@ -363,12 +433,16 @@ impl LoadBalancer {
         let inner = &*self.0;
         registry.catch_up(&inner.set.load());
         let result = change(&mut registry, now);
+        let (mut replaced, retired) = (None, registry.take_retired());
         if registry.take_changed() {
             let set = Arc::new(EndpointSet::new(&registry.draft(now), &inner.environment));
             let version = set.version();
-            inner.set.store(set);
+            replaced = Some(inner.set.swap(set));
             inner.version.store(version, Ordering::Release);
         }
+        // With these may go what users have attached, whose `Drop` may ask this balancer: not under the lock.
+        drop(registry);
+        drop((replaced, retired));
         result
     }
 }

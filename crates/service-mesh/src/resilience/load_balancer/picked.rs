@@ -1,11 +1,14 @@
 //! An instance that was picked, without a count.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use service_mesh_models::ServiceInstance;
 
+use super::endpoint::Endpoint;
+use super::registration::Registration;
 use super::snapshot::EndpointSet;
 use crate::resilience::sync::Loaded;
 
@@ -28,7 +31,23 @@ impl Picked {
     /// The instance, to be kept for longer.
     #[inline]
     pub fn instance(&self) -> &Arc<ServiceInstance> {
-        self.set.endpoints()[self.index].instance()
+        self.endpoint().instance()
+    }
+
+    /// What was [registered with](super::LoadBalancer::register_with) it, if it is of this type.
+    #[inline]
+    pub fn attachment<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.endpoint().attachment()
+    }
+
+    /// Its registration, to be kept for longer.
+    pub fn registration(&self) -> Registration {
+        Registration::new(self.endpoint().clone())
+    }
+
+    #[inline]
+    fn endpoint(&self) -> &Endpoint {
+        &self.set.endpoints()[self.index]
     }
 }
 

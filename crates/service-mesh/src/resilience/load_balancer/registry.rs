@@ -7,6 +7,7 @@ use std::time::Duration;
 use service_mesh_models::{LoadBalancerStrategy, ServiceInstance};
 
 use super::EndpointStatus;
+use super::attachment::{Attached, Attachment};
 use super::endpoint::{Endpoint, EndpointKey};
 use super::snapshot::{Candidate, Draft, EndpointSet};
 use super::total::Total;
@@ -23,6 +24,8 @@ pub(super) struct Registry {
     keys: u64,
     version: u64,
     has_changed: bool,
+    /// Those who were taken out or replaced since somebody asked, to be dropped without the lock.
+    retired: Vec<Endpoint>,
     /// The connections of those who can be picked, where the strategy asks for it.
     total: Total,
 }
@@ -63,6 +66,7 @@ impl Registry {
             keys: 0,
             version: 0,
             has_changed: false,
+            retired: Vec::new(),
             total: Total::default(),
         }
     }
@@ -79,6 +83,12 @@ impl Registry {
     /// Whether anything has changed since this was asked last.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.has_changed)
+    }
+
+    /// Those who are registered no longer, since this was asked last. What is attached to them may do anything when it
+    /// is dropped: not under the lock.
+    pub(super) fn take_retired(&mut self) -> Vec<Endpoint> {
+        std::mem::take(&mut self.retired)
     }
 
     /// What the next set is made of.
@@ -109,14 +119,16 @@ impl Registry {
     pub(super) fn register(
         &mut self,
         instance: ServiceInstance,
+        attachment: Option<Attachment>,
         now: Option<Timestamp>,
-    ) -> Option<Arc<ServiceInstance>> {
+    ) -> Option<Endpoint> {
+        let attached = Attached::new(attachment);
         let Some(place) = self.place(&instance.id) else {
-            self.append(instance, now);
+            self.append(instance, attached, now);
             return None;
         };
         let (healthy, weight) = (instance.healthy, instance.weight);
-        Some(self.replace(place, instance, healthy, weight, now))
+        Some(self.replace(place, instance, attached, healthy, weight, now))
     }
 
     pub(super) fn deregister(&mut self, id: &str) -> Option<Arc<ServiceInstance>> {
@@ -126,6 +138,7 @@ impl Registry {
             self.resume -= 1;
         }
         self.has_changed = true;
+        self.retired.push(entry.endpoint.clone());
         Some(Arc::clone(entry.endpoint.instance()))
     }
 
@@ -134,6 +147,8 @@ impl Registry {
         let stays = |entry: &Entry| listed.contains(entry.endpoint.instance().id.as_str());
         let before = self.entries.len();
         self.resume = self.entries[..self.resume].iter().filter(|entry| stays(entry)).count();
+        let goes = self.entries.iter().filter(|entry| !stays(entry));
+        self.retired.extend(goes.map(|entry| entry.endpoint.clone()));
         self.entries.retain(stays);
         self.has_changed |= self.entries.len() < before;
         let ids = self.entries.iter().map(|entry| entry.endpoint.instance().id.clone());
@@ -146,10 +161,11 @@ impl Registry {
                 let healthy =
                     if stays && instance.healthy == listed.healthy { entry.healthy } else { instance.healthy };
                 let weight = if stays && instance.weight == listed.weight { entry.weight } else { instance.weight };
-                self.replace(*place, instance, healthy, weight, now);
+                let attached = if stays { entry.endpoint.attached().clone() } else { Attached::default() };
+                self.replace(*place, instance, attached, healthy, weight, now);
             } else {
                 places.insert(instance.id.clone(), self.entries.len());
-                self.append(instance, now);
+                self.append(instance, Attached::default(), now);
             }
         }
     }
@@ -197,6 +213,16 @@ impl Registry {
         self.entries.iter().map(status).collect()
     }
 
+    /// The endpoint of this id.
+    pub(super) fn endpoint(&self, id: &str) -> Option<&Endpoint> {
+        Some(&self.entries[self.place(id)?].endpoint)
+    }
+
+    /// All of them, in order of registration.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.entries.iter().map(|entry| &entry.endpoint)
+    }
+
     pub(super) fn keys(&self) -> HashSet<EndpointKey> {
         self.entries.iter().map(|entry| entry.endpoint.key()).collect()
     }
@@ -205,9 +231,9 @@ impl Registry {
         self.entries.iter().position(|entry| entry.is(id))
     }
 
-    fn append(&mut self, instance: ServiceInstance, now: Option<Timestamp>) {
+    fn append(&mut self, instance: ServiceInstance, attached: Attached, now: Option<Timestamp>) {
         let (healthy, weight) = (instance.healthy, instance.weight);
-        let endpoint = Endpoint::new(self.new_key(), instance, &self.total);
+        let endpoint = Endpoint::new(self.new_key(), instance, attached, &self.total);
         self.entries.push(Entry { endpoint, healthy, weight, since: now });
         self.has_changed = true;
     }
@@ -217,24 +243,26 @@ impl Registry {
         &mut self,
         place: usize,
         instance: ServiceInstance,
+        attached: Attached,
         healthy: bool,
         weight: u32,
         now: Option<Timestamp>,
-    ) -> Arc<ServiceInstance> {
-        let present = &self.entries[place].endpoint;
-        let replaced = Arc::clone(present.instance());
+    ) -> Endpoint {
+        let present = self.entries[place].endpoint.clone();
         if !present.is_at_address_of(&instance) {
-            let endpoint = Endpoint::new(self.new_key(), instance, &self.total);
+            let endpoint = Endpoint::new(self.new_key(), instance, attached, &self.total);
             self.entries[place] = Entry { endpoint, healthy, weight, since: now };
+            self.retired.push(present.clone());
             self.has_changed = true;
-            return replaced;
+            return present;
         }
-        if *replaced != instance {
-            self.entries[place].endpoint = present.with_instance(instance);
+        if **present.instance() != instance || !attached.is(present.attached()) {
+            self.entries[place].endpoint = present.with_instance(instance, attached);
+            self.retired.push(present.clone());
             self.has_changed = true;
         }
         self.update(place, healthy, weight, now);
-        replaced
+        present
     }
 
     fn update(&mut self, place: usize, healthy: bool, weight: u32, now: Option<Timestamp>) {

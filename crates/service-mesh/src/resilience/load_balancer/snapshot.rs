@@ -44,7 +44,7 @@ pub(crate) struct Pick {
 
 impl Pick {
     #[inline]
-    fn new(index: usize, began: Timestamp) -> Self {
+    pub(crate) fn new(index: usize, began: Timestamp) -> Self {
         Self { place: NonZeroUsize::MIN.saturating_add(index), began }
     }
 

@@ -52,6 +52,102 @@ fn in_flight(balancer: &LoadBalancer) -> Vec<u32> {
     balancer.endpoints().iter().map(|endpoint| endpoint.in_flight).collect()
 }
 
+/// Tells on its way out how many instances its balancer has, which takes the lock of changes.
+struct Nosy(LoadBalancer, Arc<AtomicU32>);
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        let registered = u32::try_from(self.0.endpoints().len()).unwrap();
+        self.1.store(registered + 1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_is_attached_comes_back_with_every_pick_and_goes_with_its_registration() {
+    let balancer = balancer(LoadBalancerStrategy::RoundRobin, &[]);
+    balancer.register_with(instance("a"), Arc::new("client of a"));
+    balancer.register(instance("b"));
+    let picked = balancer.pick().unwrap();
+    assert_eq!((picked.attachment(), picked.attachment::<u32>()), (Some(&"client of a"), None));
+    assert_eq!(balancer.pick().unwrap().attachment::<&str>(), None);
+    let lease = balancer.acquire().unwrap();
+    assert_eq!(lease.attachment(), Some(&"client of a"));
+
+    // A list that changes nothing, or the weight only, leaves it where it is; another address does not.
+    balancer.set_instances([instance("a"), instance("b")]);
+    balancer.set_instances([instance("a").with_weight(2), instance("b")]);
+    let attached = || balancer.registration("a").unwrap().attachment::<&str>().copied();
+    assert_eq!(attached(), Some("client of a"));
+    balancer.set_instances([ServiceInstance::new("a", "elsewhere", 80)]);
+    assert_eq!(attached(), None);
+
+    // Registered anew, even word for word, it has what it is given then.
+    balancer.register_with(ServiceInstance::new("a", "elsewhere", 80), Arc::new("another"));
+    assert_eq!(attached(), Some("another"));
+    balancer.register(ServiceInstance::new("a", "elsewhere", 80));
+    assert_eq!(attached(), None);
+    balancer.registration("a").unwrap().attach(Arc::new("late"));
+    balancer.registration("a").unwrap().attach(Arc::new("later"));
+    assert_eq!((attached(), lease.attachment()), (Some("late"), Some(&"client of a")));
+}
+
+#[test]
+fn what_is_attached_is_dropped_with_no_lock_held() {
+    type Change = fn(&LoadBalancer);
+    let changes: [Change; 4] = [
+        |balancer| drop(balancer.deregister("a")),
+        |balancer| drop(balancer.register(instance("a"))),
+        |balancer| balancer.set_instances([]),
+        |balancer| drop(balancer.register(ServiceInstance::new("a", "elsewhere", 80))),
+    ];
+    for change in changes {
+        for healthy in [true, false] {
+            let balancer = balancer(LoadBalancerStrategy::RoundRobin, &[]);
+            let seen = Arc::new(AtomicU32::new(0));
+            let nosy = Nosy(balancer.clone(), Arc::clone(&seen));
+            balancer.register_with(instance("a").with_healthy(healthy), Arc::new(nosy));
+            change(&balancer);
+            // It would wait for ever for a lock that is held.
+            assert_ne!(seen.load(Ordering::Relaxed), 0);
+        }
+    }
+}
+
+#[test]
+fn connections_that_somebody_else_counts_are_set_without_a_new_snapshot() {
+    let balancer = balancer(LoadBalancerStrategy::LeastConnections, &["a", "b"]);
+    let version = balancer.version();
+    assert!(balancer.set_connections("a", 2) && !balancer.set_connections("c", 1));
+    assert_eq!(picks(&balancer, 3), "b b b");
+    let registration = balancer.registration("b").unwrap();
+    registration.set_connections(3);
+    assert_eq!((picks(&balancer, 3), registration.connections()), ("a a a".to_owned(), 3));
+    assert_eq!(balancer.version(), version);
+}
+
+#[test]
+fn a_weak_registration_keeps_nothing_alive() {
+    let balancer = balancer(LoadBalancerStrategy::RoundRobin, &["a"]);
+    let weak = balancer.registration("a").unwrap().downgrade();
+    assert_eq!(weak.upgrade().unwrap().instance().id, "a");
+    let lease = balancer.acquire_where(|instance| instance.id == "a").unwrap();
+    assert!(balancer.acquire_where(|_| false).is_none());
+    balancer.deregister("a");
+    assert_eq!(weak.upgrade().unwrap().in_flight(), 1);
+    drop(lease);
+    assert!(weak.upgrade().is_none());
+}
+
+#[test]
+fn a_pick_by_key_goes_round_those_that_are_excluded() {
+    let balancer = balancer(LoadBalancerStrategy::ConsistentHash, &["a", "b", "c"]);
+    let first = balancer.pick_for("key").unwrap();
+    let second = balancer.pick_for_except("key", &[&first.id]).unwrap();
+    assert_ne!(first.id, second.id);
+    assert_eq!(balancer.pick_except(&[&first.id, &second.id]).unwrap().registration().in_flight(), 0);
+    assert!(balancer.pick_for_except("key", &["a", "b", "c"]).is_none());
+}
+
 #[test]
 fn every_strategy_has_a_plan_and_none_left_is_none() {
     for strategy in LoadBalancerStrategy::ALL {

@@ -14,6 +14,7 @@ mod backoff;
 mod budget;
 mod given_up;
 mod jitter;
+mod retrying;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::environment::Environment;
 
 pub use budget::RetryBudget;
 pub use given_up::{GivenUp, RetryCause};
+pub use retrying::Retrying;
 
 /// Tries a failed call again, after a wait that grows.
 ///

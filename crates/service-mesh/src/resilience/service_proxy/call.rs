@@ -11,6 +11,7 @@
 //! A typestate, not an enumeration of steps: no driver has a case that cannot happen. The machine does no I/O, sleeps
 //! nowhere and knows no runtime, so that all of it is tested on a manual clock.
 
+use std::any::Any;
 use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +21,14 @@ use service_mesh_models::{NoHealthyInstanceError, ServiceInstance};
 use super::ServiceProxy;
 use super::explain::Ending;
 use super::hold::{Baggage, Hold, NO_LIMIT};
-use super::roster::{Nobody, Roster};
+use super::roster::{Choice, Nobody, Roster};
 use super::target::Target;
 use super::watch::Settled;
 use crate::environment::{Environment, Moment};
 use crate::resilience::call_error::CallErrorKind;
 use crate::resilience::clock::Timestamp;
 use crate::resilience::event::EventKind;
-use crate::resilience::load_balancer::KeyHash;
+use crate::resilience::load_balancer::{KeyHash, Registration};
 use crate::resilience::outcome::{Answer, Outcome};
 use crate::resilience::retry::GivenUp;
 use crate::resilience::sync::Loaded;
@@ -139,7 +140,26 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
     /// refuse.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "an attempt that is returned through memory costs a fifth of a call")]
-    pub fn admit(mut self) -> Result<Attempt<P>, Refused> {
+    pub fn admit(self) -> Result<Attempt<P>, Refused> {
+        self.admit_chosen(Roster::choose)
+    }
+
+    /// Like [`admit`](Self::admit), for those who balance in their own way: `choose` says the id of who is next, and is
+    /// asked again until the circuit of whomever it names gives leave, or until it names nobody. Whoever it names that
+    /// cannot be picked from the proxy's balancer is passed over. It runs with no lock held.
+    ///
+    /// # Errors
+    /// Those of [`admit`](Self::admit).
+    pub fn admit_by(self, choose: impl FnMut() -> Option<String>) -> Result<Attempt<P>, Refused> {
+        self.admit_chosen(|roster, _, baggage, moment| roster.choose_by(choose, baggage, moment))
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    fn admit_chosen(
+        mut self,
+        choose: impl FnOnce(&Roster, Option<KeyHash>, Option<&mut Baggage>, &mut Moment<'_>) -> Result<Choice, Nobody>,
+    ) -> Result<Attempt<P>, Refused> {
         self.history.proxy.borrow().refresh(&mut self.roster);
         let roster = &*self.roster;
         let mut moment = roster.moment_at(self.just_began);
@@ -154,7 +174,7 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
                 return Err(refused(kind, self.history.attempts, self.baggage, &mut moment));
             }
         };
-        let choice = match roster.choose(self.history.key, self.baggage.as_deref_mut(), &mut moment) {
+        let choice = match choose(roster, self.history.key, self.baggage.as_deref_mut(), &mut moment) {
             Ok(choice) => choice,
             Err(nobody) => {
                 roster.service.conclude(service, Outcome::Neutral, &mut moment);
@@ -199,6 +219,17 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     #[inline]
     pub fn instance(&self) -> &ServiceInstance {
         self.hold.instance()
+    }
+
+    /// What was [registered with](crate::LoadBalancer::register_with) the instance, if it is of this type.
+    #[inline]
+    pub fn attachment<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.hold.endpoint().attachment()
+    }
+
+    /// The instance's registration, which may be kept for longer.
+    pub fn registration(&self) -> Registration {
+        Registration::new(self.hold.endpoint().clone())
     }
 
     /// What it tells, for those who cannot borrow it.
@@ -339,6 +370,15 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
                 Next::Return
             }
         }
+    }
+}
+
+impl Attempt<&ServiceProxy> {
+    /// The same attempt with a handle of the proxy of its own, for those who cannot go on where they began.
+    pub fn into_owned(self) -> Attempt<ServiceProxy> {
+        let Self { history, hold } = self;
+        let History { proxy, deadline, key, attempts } = history;
+        Attempt { history: History { proxy: proxy.clone(), deadline, key, attempts }, hold }
     }
 }
 

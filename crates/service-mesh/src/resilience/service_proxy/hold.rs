@@ -127,7 +127,7 @@ impl Hold {
     }
 
     #[inline]
-    fn endpoint(&self) -> &Endpoint {
+    pub(super) fn endpoint(&self) -> &Endpoint {
         &self.roster.set.endpoints()[self.choice.pick.index()]
     }
 

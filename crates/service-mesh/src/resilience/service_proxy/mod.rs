@@ -349,7 +349,9 @@ impl ServiceProxy {
         let roster = self.roster();
         // Somebody else may have been here first.
         if roster.set.version() != self.0.load_balancer.version() {
-            self.publish_locked(&mut control, &roster.service);
+            let replaced = self.publish_locked(&mut control, &roster.service);
+            drop(control);
+            drop(replaced);
         }
         self.roster()
     }
@@ -357,11 +359,15 @@ impl ServiceProxy {
     fn change(&self, change: impl FnOnce(&mut Settings)) {
         let mut control = self.0.control.lock();
         change(Arc::make_mut(&mut control.settings));
-        self.publish_locked(&mut control, &self.roster().service);
+        let replaced = self.publish_locked(&mut control, &self.roster().service);
+        drop(control);
+        drop(replaced);
     }
 
-    fn publish_locked(&self, control: &mut Control, service: &CircuitBreaker) {
-        self.0.roster.store(Arc::new(control.roster(service, &self.0.load_balancer, &self.0.cap)));
+    /// Returns the roster before. With it may go what users have attached to instances: to be dropped without the lock.
+    #[must_use = "it is dropped without the lock"]
+    fn publish_locked(&self, control: &mut Control, service: &CircuitBreaker) -> Arc<Roster> {
+        self.0.roster.swap(Arc::new(control.roster(service, &self.0.load_balancer, &self.0.cap)))
     }
 
     /// Tells the listeners, if there are any, what becomes of a call.

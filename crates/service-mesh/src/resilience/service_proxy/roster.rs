@@ -12,13 +12,14 @@ use service_mesh_models::{CircuitBreakerConfig, CircuitOpenError, RefusalReason,
 use crate::environment::{Environment, Moment};
 use crate::resilience::circuit_breaker::{CircuitBreaker, Refusal, Ticket};
 use crate::resilience::clock::Timestamp;
-use crate::resilience::load_balancer::{EndpointKey, EndpointSet, KeyHash, Pick};
+use crate::resilience::load_balancer::{EndpointKey, EndpointSet, KeyHash, Pick, UNTIMED};
 use crate::resilience::observer::Observers;
 use crate::resilience::retry::RetryPolicy;
 
 use super::WeakProxy;
-use super::explain::PassedOver;
+use super::explain::{PassedOver, Telling};
 use super::hold::Baggage;
+use super::watch::Watch;
 
 /// What one attempt chooses from.
 #[derive(Debug)]
@@ -121,13 +122,54 @@ impl Roster {
             let passed_over = telling.as_mut().map(|telling| telling.begin_attempt(moment));
             self.choose_among(key, tried, passed_over, moment).ok_or_else(|| self.nobody())
         };
-        if let (Some(telling), Ok(choice)) = (telling, &choice) {
-            telling.chosen(self.set.endpoints()[choice.pick.index()].instance());
-        }
-        if let (Some(watch), Ok(choice)) = (watch, &choice) {
-            watch.attempt_began(self.set.endpoints()[choice.pick.index()].instance(), moment);
+        if let Ok(choice) = &choice {
+            self.tell(choice, telling.as_mut(), watch.as_mut(), moment);
         }
         choice
+    }
+
+    /// Picks whomever `choose` names, unless its circuit refuses: then it is asked for another.
+    #[cold]
+    pub(super) fn choose_by(
+        &self,
+        mut choose: impl FnMut() -> Option<String>,
+        baggage: Option<&mut Baggage>,
+        moment: &mut Moment<'_>,
+    ) -> Result<Choice, Nobody> {
+        let (mut telling, watch) =
+            baggage.map_or((None, None), |baggage| (baggage.telling.as_mut(), baggage.watch.as_mut()));
+        let mut passed_over = telling.as_mut().map(|telling| telling.begin_attempt(moment));
+        let mut nobody = Nobody::Healthy;
+        while let Some(id) = choose() {
+            let Some(index) = self.set.endpoints().iter().position(|endpoint| endpoint.instance().id == id) else {
+                continue;
+            };
+            match self.enter(index, moment) {
+                Ok(ticket) => {
+                    let choice = Choice { pick: Pick::new(index, UNTIMED), ticket };
+                    self.tell(&choice, telling, watch, moment);
+                    return Ok(choice);
+                }
+                Err(refusal) => {
+                    nobody = Nobody::Admitted;
+                    if let Some(passed_over) = &mut passed_over {
+                        passed_over.push(PassedOver::new(id, refusal));
+                    }
+                }
+            }
+        }
+        Err(nobody)
+    }
+
+    /// Tells who was chosen those who want to know.
+    fn tell(&self, choice: &Choice, telling: Option<&mut Telling>, watch: Option<&mut Watch>, moment: &mut Moment<'_>) {
+        let instance = self.set.endpoints()[choice.pick.index()].instance();
+        if let Some(telling) = telling {
+            telling.chosen(instance);
+        }
+        if let Some(watch) = watch {
+            watch.attempt_began(instance, moment);
+        }
     }
 
     /// The strategy's choice among those that have not been tried and whose circuits give leave, and else among those

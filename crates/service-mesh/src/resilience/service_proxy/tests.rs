@@ -459,3 +459,67 @@ fn who_cannot_be_picked_has_no_part_in_the_share_that_may_be_ejected() {
     circuit("b").reset();
     assert_eq!((held.state(), fail("c")), (CircuitState::Open, CircuitState::Open));
 }
+
+#[test]
+fn whoever_balances_in_his_own_way_is_asked_until_a_circuit_gives_leave() {
+    let clock = ManualClock::new();
+    let proxy = proxy(&clock, &["a", "b", "c"], |builder| builder);
+    proxy.instance_circuit_breaker("c").unwrap().force_open();
+    let explanation = Explanation::new();
+    let call = proxy.begin(&CallOptions::new().explain(&explanation));
+    let mut names = ["nobody", "c", "b", "a"].map(String::from).into_iter();
+    let attempt = call.admit_by(|| names.next()).unwrap();
+    assert_eq!(attempt.instance().id, "b");
+    assert!(matches!(attempt.settle(Answer::success()), Verdict::Return));
+    let story = explanation.story().unwrap();
+    assert_eq!(story.attempts[0].passed_over[0].instance, "c");
+
+    let refused = |names: &[&str]| {
+        let mut names = names.iter().map(ToString::to_string);
+        proxy.begin(&CallOptions::new()).admit_by(|| names.next()).unwrap_err().into_kind()
+    };
+    assert!(matches!(refused(&["nobody"]), CallErrorKind::NoHealthyInstance(_)));
+    assert!(matches!(refused(&["c"]), CallErrorKind::CircuitOpen(_)));
+    assert_eq!(in_flight(&proxy), 0);
+}
+
+#[test]
+fn an_attempt_gives_back_what_was_attached_to_its_instance() {
+    let clock = ManualClock::new();
+    let proxy = proxy(&clock, &[], |builder| builder);
+    proxy.load_balancer().register_with(ServiceInstance::new("a", "a", 80), Arc::new(7_u8));
+    let attempt = proxy.begin(&CallOptions::new()).admit().unwrap();
+    assert_eq!((attempt.attachment(), attempt.registration().in_flight()), (Some(&7_u8), 1));
+}
+
+#[test]
+fn an_attempt_that_was_borrowed_goes_on_by_itself() {
+    let clock = ManualClock::new();
+    let attempt = {
+        let proxy = proxy(&clock, &["a", "b"], |builder| builder);
+        proxy.begin(&CallOptions::new()).admit().unwrap().into_owned()
+    };
+    let Verdict::Retry { call, .. } = attempt.settle(Answer::failure()) else { panic!("b would admit it") };
+    assert_eq!(call.admit().unwrap().instance().id, "b");
+}
+
+/// Asks its proxy on the way out, which takes the lock of settings.
+struct Nosy(Weak<ServiceProxy>);
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        self.0.upgrade().expect("the test holds it").config();
+    }
+}
+
+#[test]
+fn what_was_attached_leaves_the_proxy_with_no_lock_held() {
+    let clock = ManualClock::new();
+    let proxy = Arc::new(proxy(&clock, &["b"], |builder| builder));
+    let nosy = Nosy(Arc::downgrade(&proxy));
+    proxy.load_balancer().register_with(ServiceInstance::new("a", "a", 80), Arc::new(nosy));
+    assert_eq!(proxy.call(|_| Ok::<_, ()>(1)), Ok(1));
+    proxy.load_balancer().deregister("a");
+    // The last handle goes with the roster that this call replaces; it would wait for ever for a lock that is held.
+    assert_eq!(proxy.call(|_| Ok::<_, ()>(2)), Ok(2));
+}

@@ -1,0 +1,38 @@
+"""The fields of the configurations, as keyword arguments: what a type checker allows where they may be given one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from .models import CircuitEvent, CountWindow, Errors, Seconds, TimeWindow
+    from .testing import ManualClock
+
+__all__ = ["CircuitBreakerFields", "CircuitBreakerOptions"]
+
+
+class CircuitBreakerFields(TypedDict, total=False):
+    """The fields of `CircuitBreakerConfig`, which says what they mean."""
+
+    failure_threshold: int
+    success_threshold: int
+    timeout_seconds: Seconds
+    half_open_max_calls: int
+    consecutive: bool
+    timeout_multiplier: float
+    timeout_jitter_ratio: float
+    timeout_max_seconds: Seconds | None
+    probe_timeout_seconds: Seconds | None
+    count_window: CountWindow | None
+    time_window: TimeWindow | None
+    on: Errors
+    ignore: Errors
+    failed_result: Callable[[Any], bool] | None
+
+
+class CircuitBreakerOptions(CircuitBreakerFields, total=False):
+    """The same, and the other arguments of `CircuitBreaker`."""
+
+    listeners: Iterable[Callable[[CircuitEvent], object]] | None
+    clock: ManualClock | None

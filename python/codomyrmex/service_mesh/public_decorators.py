@@ -1,0 +1,152 @@
+"""The decorators. One serves every kind of function, bare or with arguments, stacked in either order."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
+
+from . import circuit_breaker as breakers
+from . import retry as retries
+from ._native import CircuitBreaker, RetryPolicy, guard_with_circuit_breaker, guard_with_retry_policy
+from .models import CircuitBreakerConfig
+
+if TYPE_CHECKING:
+    from .decorated import CircuitBreakerDecorator, GuardedFunction
+    from .fields import CircuitBreakerOptions
+
+__all__ = ["with_circuit_breaker", "with_retry"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@overload
+def with_circuit_breaker(  # type: ignore[overload-overlap]  # a breaker can be called, and so can a static method
+    name: CircuitBreaker, config: None = None
+) -> CircuitBreakerDecorator: ...
+@overload
+def with_circuit_breaker(name: classmethod[T, P, R], /) -> classmethod[T, P, R]: ...
+@overload
+def with_circuit_breaker(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    name: staticmethod[P, R], /
+) -> staticmethod[P, R]: ...
+@overload
+def with_circuit_breaker(name: Callable[P, R], /) -> GuardedFunction[P, R]: ...
+@overload
+def with_circuit_breaker(
+    name: str | None = None, config: CircuitBreakerConfig | None = None, **settings: Unpack[CircuitBreakerOptions]
+) -> CircuitBreakerDecorator: ...
+def with_circuit_breaker(name: Any = None, config: CircuitBreakerConfig | None = None, **settings: Any) -> Any:
+    """Puts a circuit breaker before a function, a coroutine function, a generator function or an async one.
+
+    `name` is what the breaker is to be called, or a `CircuitBreaker` that exists and may be shared; the bare form,
+    `@with_circuit_breaker`, calls it after the function. Each use that does not give one makes its own. `settings` are
+    fields of `CircuitBreakerConfig`, or other arguments of `CircuitBreaker`. The decorated function has the breaker as
+    `.circuit_breaker`.
+    """
+    if isinstance(name, CircuitBreaker):
+        if config is not None or settings:
+            raise TypeError("a CircuitBreaker that exists brings its own settings")
+        return lambda func: _break_circuit(func, name)
+    if _is_function(name):
+        return _break_circuit(name, _breaker(_called(name), config, settings))
+    if name is None:
+        return lambda func: _break_circuit(func, _breaker(_called(func), config, settings))
+    breaker = _breaker(name, config, settings)
+    return lambda func: _break_circuit(func, breaker)
+
+
+def with_retry(max_retries: Any = 3, **settings: Any) -> Any:
+    """Tries again what fails: a function, a coroutine function, a generator function or an async one.
+
+    `max_retries` is how often, or a `RetryPolicy` that exists and may be shared; `@with_retry` alone is the default policy.
+    `settings` are the other arguments of `RetryPolicy`. The decorated function has the policy as `.retry_policy`.
+    """
+    if isinstance(max_retries, RetryPolicy):
+        if settings:
+            raise TypeError("a RetryPolicy that exists brings its own settings")
+        return lambda func: _try_again(func, max_retries)
+    if _is_function(max_retries):
+        return _try_again(max_retries, RetryPolicy(**settings))
+    policy = RetryPolicy(max_retries, **settings)
+    return lambda func: _try_again(func, policy)
+
+
+_CONFIG_FIELDS = frozenset(each.name for each in fields(CircuitBreakerConfig))
+
+
+def _breaker(name: str, config: CircuitBreakerConfig | None, settings: dict[str, Any]) -> CircuitBreaker:
+    own = {key: settings[key] for key in settings if key in _CONFIG_FIELDS}
+    rest = {key: settings[key] for key in settings if key not in _CONFIG_FIELDS}
+    if own and config is not None:
+        raise TypeError("give either a config or its fields, not both")
+    return CircuitBreaker(name, CircuitBreakerConfig(**own) if own else config, **rest)
+
+
+def _break_circuit(func: Any, breaker: CircuitBreaker) -> Any:
+    def guard(inner: Any) -> Any:
+        match _kind(inner):
+            case "coroutine":
+                guarded = breakers.guard_coroutine_function(inner, breaker)
+            case "generator":
+                guarded = breakers.guard_generator_function(inner, breaker)
+            case "async generator":
+                guarded = breakers.guard_async_generator_function(inner, breaker)
+            case _:
+                guarded = update_wrapper(guard_with_circuit_breaker(inner, breaker), inner)
+        guarded.circuit_breaker = breaker
+        return guarded
+
+    return _within(func, guard)
+
+
+def _try_again(func: Any, policy: RetryPolicy) -> Any:
+    def guard(inner: Any) -> Any:
+        match _kind(inner):
+            case "coroutine":
+                guarded = retries.retry_coroutine_function(inner, policy)
+            case "generator":
+                guarded = retries.retry_generator_function(inner, policy)
+            case "async generator":
+                guarded = retries.retry_async_generator_function(inner, policy)
+            case _:
+                guarded = update_wrapper(guard_with_retry_policy(inner, policy), inner)
+        guarded.retry_policy = policy
+        return guarded
+
+    return _within(func, guard)
+
+
+def _within(func: Any, guard: Callable[[Any], Any]) -> Any:
+    """Guards what a classmethod or staticmethod holds, and leaves it one."""
+    if isinstance(func, (classmethod, staticmethod)):
+        return type(func)(_within(func.__func__, guard))
+    if not callable(func):
+        raise TypeError(f"only a function can be decorated, not {type(func).__name__}")
+    return guard(func)
+
+
+def _kind(func: Any) -> str:
+    # What is called is a function, or an object with a method for it.
+    called = func if inspect.isroutine(func) or isinstance(func, type) else getattr(func, "__call__", func)
+    for each in (func, called):
+        if inspect.iscoroutinefunction(each):
+            return "coroutine"
+        if inspect.isasyncgenfunction(each):
+            return "async generator"
+        if inspect.isgeneratorfunction(each):
+            return "generator"
+    return "sync"
+
+
+def _is_function(given: Any) -> bool:
+    return callable(given) or isinstance(given, (classmethod, staticmethod))
+
+
+def _called(func: Any) -> str:
+    func = getattr(func, "__func__", func)
+    return getattr(func, "__qualname__", None) or type(func).__qualname__

@@ -1,0 +1,7 @@
+"""What decides at run time: the circuit breaker, the retry policy, and the decorators. The decisions themselves are in Rust."""
+
+from ._native import CircuitBreaker, Permit, RetryBudget, RetryPolicy
+from .load_balancer import Lease, LoadBalancer
+from .public_decorators import with_circuit_breaker, with_retry
+
+__all__ = ["CircuitBreaker", "Lease", "LoadBalancer", "Permit", "RetryBudget", "RetryPolicy", "with_circuit_breaker", "with_retry"]

@@ -1,0 +1,241 @@
+"""The service proxy: one call with everything that it needs: balance, circuits, time limits, and a retry elsewhere.
+
+```python
+payments = ServiceProxy("payments")
+payments.load_balancer.register(ServiceInstance(id="1", host="api-1", port=8080))
+
+def charge(instance, amount):
+    return requests.post(f"http://{instance.address}/charge", json={"amount": amount}, timeout=2).json()
+
+payments.call(charge, 100)
+```
+
+`call` runs the function with the instance that is next, and again with another one if it fails. The instance's circuit judges
+every attempt; the service's hears of a failure only where no other instance could make good for it. `await payments.call(f)`
+and `await payments.call_async(f)` do the same for coroutine functions; waits are those of asyncio, or of trio where it runs.
+
+What a caller gets who gets no result: the function's own last error, with a note of the attempts; `NoHealthyInstanceError`;
+`CircuitOpenError`, at once and without a wait, with `retry_after` and the last failure of the call as its `__cause__`;
+`DeadlineExceededError` and `AttemptTimedOutError`. A running sync attempt cannot be stopped: its time limits are looked at
+between attempts, and one that outlasted its own is a failure of its instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import update_wrapper
+from typing import Any
+
+from ._native import Call, ServiceProxy
+
+__all__ = ["AttemptStory", "PassedOver", "ServiceProxy", "ServiceProxyOptions", "Story"]
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """An instance that was passed over, and why its circuit refused."""
+
+    instance: str
+    """The id of the instance."""
+    reason: str
+    """`"open"`, `"half_open_full"` or `"forced"`."""
+    retry_after: float | None
+    """The seconds until it may admit a call, if anybody can know."""
+
+
+@dataclass(frozen=True)
+class AttemptStory:
+    """What is told of one attempt."""
+
+    instance: str | None
+    """The id of the instance that was chosen, if one was."""
+    passed_over: tuple[PassedOver, ...]
+    """The instances whose circuits refused."""
+    outcome: str | None
+    """`"success"`, `"failure"` or `"neutral"`; none if it was cancelled."""
+    timed_out: bool
+    """Whether its time limit was up."""
+    began_after: float
+    """The seconds from the begin of the call to that of the attempt."""
+    took: float
+    """The seconds that it took."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """The story of a call. Its text has a line for the call and one for each attempt."""
+
+    service: str
+    """The name of the service."""
+    attempts: tuple[AttemptStory, ...]
+    """In order. The last one has no instance if none was found for it."""
+    ending: str
+    """How it ended: the outcome that was returned, `"circuit_open"`, `"no_healthy_instance"`, `"deadline_exceeded"`,
+    `"attempt_timed_out"` or `"abandoned"`."""
+    given_up: str | None
+    """Why there was no further attempt after one that failed: `"not_retryable"`, `"retries_spent"`, `"retry_after_too_long"`,
+    `"past_deadline"` or `"budget_spent"`."""
+    took: float
+    """The seconds that it took in all."""
+    text: str = field(default="", repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class ServiceProxyOptions:
+    """A proxy for calls that ask for more than others: `proxy.with_options(key="customer-42", timeout=0.5)`."""
+
+    def __init__(self, proxy: ServiceProxy, asked: Any) -> None:
+        self._proxy = proxy
+        self._asked = asked
+
+    def call(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Like `ServiceProxy.call`."""
+        return self._proxy._call_with(self._asked, func, args, kwargs or None)
+
+    def call_async(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        """Like `ServiceProxy.call_async`."""
+        return _call_async(self._proxy, self._asked, func, args, kwargs)
+
+    def __call__(self, func: Callable[..., Any]) -> Any:
+        return _decorated(self, func)
+
+    @property
+    def service_proxy(self) -> ServiceProxy:
+        """The proxy itself."""
+        return self._proxy
+
+    @property
+    def story(self) -> Story | None:
+        """The story of the last call that was begun by these options with `explain=True`, once it is over."""
+        return self._asked.story()
+
+
+async def _call_async(
+    proxy: ServiceProxy, asked: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+) -> Any:
+    if not proxy._runs_calls_here:
+        # A policy of the user's own retries; each of its calls is one attempt here.
+        return await proxy.retry_policy.execute(_once, proxy, asked, func, args, kwargs)
+    return await _driven(proxy._begin(asked), None, None, func, args, kwargs or {})
+
+
+async def _once(
+    proxy: ServiceProxy, asked: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+) -> Any:
+    return await _driven(proxy._begin(asked), None, None, func, args, kwargs or {})
+
+
+async def _awaited(
+    call: Call, coroutine: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+) -> Any:
+    """A call whose first attempt turned out to be a coroutine."""
+    return await _driven(call, coroutine, call.time_left(), func, args, kwargs or {})
+
+
+async def _driven(
+    call: Call, awaitable: Any, limit: float | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+) -> Any:
+    while True:
+        try:
+            if awaitable is None:
+                instance = call.admit()
+                limit = call.time_left()
+                try:
+                    awaitable = call.invoke(func, instance, args, kwargs)
+                except BaseException as error:
+                    wait = call.raised(error)
+                    await _sleep(call, wait)
+                    continue
+            late = False
+            try:
+                if not hasattr(awaitable, "__await__"):
+                    result = awaitable
+                elif limit is None:
+                    result = await awaitable
+                else:
+                    late, result = await _within(limit, awaitable)
+            except BaseException as error:
+                wait = call.raised(error)
+            else:
+                wait = call.timed_out() if late else call.returned(result)
+                if wait is None:
+                    return result
+        finally:
+            awaitable = None
+        await _sleep(call, wait)
+
+
+async def _within(limit: float, awaitable: Any) -> tuple[bool, Any]:
+    """Whether its time was up, or its result. A timeout of its own is its error."""
+    trio = _running_trio()
+    if trio is not None:
+        with trio.move_on_after(limit) as scope:
+            return False, await awaitable
+        assert scope.cancelled_caught
+        return True, None
+    deadline = asyncio.timeout(limit)
+    try:
+        async with deadline:
+            return False, await awaitable
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        return True, None
+
+
+async def _sleep(call: Call, seconds: float | None) -> None:
+    if not seconds:
+        return
+    clock = call.clock
+    trio = _running_trio()
+    if clock is not None:
+        await clock.sleep_async(seconds)
+    elif trio is not None:
+        await trio.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
+
+
+def _running_trio() -> Any:
+    """trio, if it runs this task. Nobody imports it for that."""
+    trio: Any = sys.modules.get("trio")
+    return trio if trio is not None and trio.lowlevel.in_trio_task() else None
+
+
+def _decorated(proxy: ServiceProxy | ServiceProxyOptions, func: Callable[..., Any]) -> Any:
+    """A function that is called without the instance, which is its first parameter."""
+    if inspect.iscoroutinefunction(func):
+
+        async def called_async(*args: Any, **kwargs: Any) -> Any:
+            return await proxy.call_async(func, *args, **kwargs)
+
+        called: Any = called_async
+    else:
+
+        def called_sync(*args: Any, **kwargs: Any) -> Any:
+            return proxy.call(func, *args, **kwargs)
+
+        called = called_sync
+    update_wrapper(called, func)
+    try:
+        signature = inspect.signature(func)
+        called.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
+    except (TypeError, ValueError):  # some callables have none
+        pass
+    called.service_proxy = proxy
+    return called
+
+
+def _takes_exclude(balancer: Any) -> bool:
+    """Whether a balancer's own `get_instance` may be told whom to leave out."""
+    try:
+        parameters = inspect.signature(balancer.get_instance).parameters
+    except (TypeError, ValueError):
+        return False
+    return "exclude" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())

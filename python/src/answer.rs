@@ -1,0 +1,87 @@
+//! What a result means to a service proxy: to its circuits, by the breaker's predicates, and to a retry, by the policy's.
+//!
+//! Each says its part where it was given predicates, and where it was given none it follows the other: what the breaker
+//! does not count as a failure is not tried again unless the policy names it, and a result that the policy calls failed
+//! is one to the circuits too.
+
+use std::time::Duration;
+
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use service_mesh::{Answer, Outcome, duration_from_seconds};
+
+use crate::config::CircuitBreakerRules;
+use crate::errors::models;
+use crate::predicates::{error_outcome, matches};
+
+/// Whoever judges a call's results.
+pub(crate) struct Judges<'a, 'py> {
+    pub(crate) circuit_breaker: &'a Bound<'py, PyAny>,
+    pub(crate) retry_policy: &'a Bound<'py, PyAny>,
+}
+
+impl<'py> Judges<'_, 'py> {
+    /// What an error means.
+    pub(crate) fn of_error(&self, error: &Bound<'py, PyAny>) -> PyResult<Answer> {
+        let py = error.py();
+        let config = self.config()?;
+        let outcome = error_outcome(config.as_ref(), error)?;
+        let answer = answer(outcome, outcome == Outcome::Failure);
+        if !error.is_instance_of::<PyException>() || models(py)?.is_refusal(error)? {
+            return Ok(answer.retryable(false));
+        }
+        let on = self.retry_policy.getattr_opt(intern!(py, "on"))?;
+        let ignore = self.retry_policy.getattr_opt(intern!(py, "ignore"))?;
+        let named = on.filter(|on| !on.is(py.get_type::<PyException>()));
+        let retryable = match &named {
+            Some(on) => matches(on, error)?,
+            None => answer.is_retryable(),
+        };
+        let ignored = ignore.map_or(Ok(false), |ignore| matches(&ignore, error))?;
+        let answer = answer.retryable(retryable && !ignored);
+        Ok(match retry_after(error)? {
+            Some(wait) if answer.is_retryable() => answer.retry_after(wait),
+            _ => answer,
+        })
+    }
+
+    /// What a result means.
+    pub(crate) fn of_result(&self, result: &Bound<'py, PyAny>) -> PyResult<Answer> {
+        let config = self.config()?;
+        let by_breaker = config.map_or(Ok(None), |config| failed(&config, result))?;
+        let by_policy = failed(self.retry_policy, result)?;
+        let is_failure = by_breaker.or(by_policy).unwrap_or(false);
+        let retryable = by_policy.or(by_breaker).unwrap_or(false);
+        Ok(answer(if is_failure { Outcome::Failure } else { Outcome::Success }, retryable))
+    }
+
+    /// The breaker's configuration, if it is one of ours and thus has predicates.
+    fn config(&self) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let config = self.circuit_breaker.getattr_opt(intern!(self.circuit_breaker.py(), "config"))?;
+        Ok(config.filter(PyAnyMethods::is_instance_of::<CircuitBreakerRules>))
+    }
+}
+
+/// Whether `judge` calls this result failed; none if it does not judge results.
+fn failed(judge: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
+    match judge.getattr_opt(intern!(judge.py(), "failed_result"))? {
+        Some(failed) if !failed.is_none() => failed.call1((result,))?.is_truthy().map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn answer(outcome: Outcome, retryable: bool) -> Answer {
+    let answer = match outcome {
+        Outcome::Success => Answer::success(),
+        Outcome::Failure => Answer::failure(),
+        Outcome::Neutral => Answer::neutral(),
+    };
+    answer.retryable(retryable)
+}
+
+/// When the one that was called wants to be asked again.
+fn retry_after(error: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+    let told = error.getattr_opt(intern!(error.py(), "retry_after"))?.and_then(|told| told.extract().ok());
+    Ok(told.and_then(|seconds| duration_from_seconds("retry_after", seconds).ok()))
+}

@@ -1,0 +1,462 @@
+//! The decorated sync function: a callable that costs a few nanoseconds more than the function that it guards.
+//!
+//! `#[pyclass] __call__` builds a tuple and a dict for each call, since `PyO3` knows no vectorcall for it (its issue 4252);
+//! with a keyword that costs 190 ns. This is a heap type over `pyo3::ffi` that hands the arguments on where they lie. It is
+//! what a function is to Python: it binds as a method, has a `__dict__` for `functools.update_wrapper`, is seen by the
+//! garbage collector, may be referenced weakly, and pickles by its qualified name.
+//!
+//! All the `unsafe` of this crate is here. What the SAFETY comments lean on:
+//!
+//! 1. The interpreter calls a slot of a type attached to the thread, with a receiver of that type, and keeps the receiver and
+//!    the arguments alive until the slot returns.
+//! 2. A [`Guarded`] is made by [`make`] alone, which fills every field before anybody else sees the object.
+//! 3. `func` and `guard` are strong references, set once and released by [`clear`] or [`dealloc`] alone. The collector calls
+//!    `clear` for what nobody can reach, so that no call is under way then or begins later, and `dealloc` comes last.
+//! 4. A reference that the interpreter gives back as new is ours, and becomes one [`Bound`] or is handed on once.
+#![allow(unsafe_code, reason = "the one module of this crate that may")]
+
+use std::cell::UnsafeCell;
+use std::ffi::{CStr, c_int, c_void};
+use std::mem::offset_of;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::{IntoPyObjectExt, intern};
+use service_mesh::{CircuitBreaker as Core, Permit, Refusal, Retrying};
+
+use crate::circuit_breaker::{Circuit, CircuitBreaker};
+use crate::retry::{RetryPolicy, Switches, awaited_coroutine};
+
+/// A decorated function, as it lies in memory. In the cells the interpreter writes, whoever else reads the rest.
+#[repr(C)]
+struct Guarded {
+    head: UnsafeCell<ffi::PyObject>,
+    /// The function that a call runs; the interpreter finds it by `__vectorcalloffset__`.
+    vectorcall: Option<ffi::vectorcallfunc>,
+    dict: UnsafeCell<*mut ffi::PyObject>,
+    weakrefs: UnsafeCell<*mut ffi::PyObject>,
+    /// The function that is guarded.
+    func: *mut ffi::PyObject,
+    /// The `CircuitBreaker` or `RetryPolicy`.
+    guard: *mut ffi::PyObject,
+    /// What a call needs of its guard at once.
+    native: Native,
+}
+
+/// What a call needs of its guard at once. It holds no Python object.
+enum Native {
+    CircuitBreaker { core: Core, circuit: Arc<Circuit> },
+    RetryPolicy(Arc<Switches>),
+}
+
+/// Arguments as they lie in the caller's hands.
+#[derive(Clone, Copy)]
+struct Arguments {
+    values: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+}
+
+/// Puts a breaker before a sync function.
+#[pyfunction]
+pub(crate) fn guard_with_circuit_breaker<'py>(
+    func: &Bound<'py, PyAny>,
+    breaker: &Bound<'py, CircuitBreaker>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let circuit = Arc::clone(breaker.get().circuit());
+    make(func, breaker.as_any(), Native::CircuitBreaker { core: circuit.core().clone(), circuit })
+}
+
+/// Puts a retry policy before a sync function.
+#[pyfunction]
+pub(crate) fn guard_with_retry_policy<'py>(
+    func: &Bound<'py, PyAny>,
+    policy: &Bound<'py, RetryPolicy>,
+) -> PyResult<Bound<'py, PyAny>> {
+    make(func, policy.as_any(), Native::RetryPolicy(Arc::clone(policy.get().switches())))
+}
+
+/// Whether this is a coroutine: what `async def` gives back.
+#[inline]
+pub(crate) fn is_coroutine(value: &Bound<'_, PyAny>) -> bool {
+    ptr::eq(value.get_type_ptr(), COROUTINE.load(Ordering::Relaxed))
+}
+
+/// The address of the frame that called us.
+pub(crate) fn calling_frame(_py: Python<'_>) -> usize {
+    // SAFETY: the token shows that we are attached; the frame is not touched.
+    unsafe { ffi::PyEval_GetFrame() }.addr()
+}
+
+/// `types.CoroutineType`, which lives as long as the interpreter.
+///
+/// Ordering: Relaxed. It is stored while the module is imported, before anything can be decorated.
+static COROUTINE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
+
+/// Looks up what the hot path compares with.
+pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    let coroutine = py.import("types")?.getattr("CoroutineType")?.cast_into::<PyType>()?;
+    // Never given back: the interpreter holds this type for ever anyway.
+    COROUTINE.store(coroutine.into_ptr().cast(), Ordering::Relaxed);
+    Ok(())
+}
+
+// ----- a call -----
+
+unsafe extern "C" fn call(
+    callable: *mut ffi::PyObject,
+    values: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: by 1 and 2, and it is not written before `clear`, by 3.
+    let this = unsafe { &*callable.cast::<Guarded>() };
+    let arguments = Arguments { values, count, names };
+    match &this.native {
+        Native::CircuitBreaker { core, circuit } => {
+            if circuit.is_hooked() {
+                return this.execute(arguments);
+            }
+            // A number in a register is 5 ns cheaper than a permit, which goes through memory.
+            let Some(number) = core.try_acquire_number() else { return this.call_slowly(core, arguments) };
+            let result = this.run(arguments);
+            match NonNull::new(result) {
+                Some(value) if circuit.is_plain() && !is_coroutine_at(value) => {
+                    core.permit_of(number).success();
+                    result
+                }
+                value => this.settle(core.permit_of(number), value),
+            }
+        }
+        Native::RetryPolicy(switches) => {
+            if !switches.is_plain() {
+                return this.retry_from_the_first(switches, arguments);
+            }
+            let result = this.run(arguments);
+            match NonNull::new(result) {
+                Some(value) if !is_coroutine_at(value) => result,
+                value => this.retry(None, value, arguments),
+            }
+        }
+    }
+}
+
+#[inline]
+fn is_coroutine_at(value: NonNull<ffi::PyObject>) -> bool {
+    // SAFETY: it has just been given back to us as new.
+    let class = unsafe { ffi::Py_TYPE(value.as_ptr()) };
+    ptr::eq(class, COROUTINE.load(Ordering::Relaxed))
+}
+
+impl Guarded {
+    /// Calls the function with the caller's arguments.
+    #[inline]
+    fn run(&self, Arguments { values, count, names }: Arguments) -> *mut ffi::PyObject {
+        // SAFETY: by 1 and 3. The flag in `count`, that `values[-1]` may be written meanwhile, is our caller's promise, and we
+        // do not use it ourselves.
+        unsafe { ffi::PyObject_Vectorcall(self.func, values, count, names) }
+    }
+
+    /// A call that is a probe, or timed, or refused.
+    #[cold]
+    fn call_slowly(&self, core: &Core, arguments: Arguments) -> *mut ffi::PyObject {
+        match core.try_acquire() {
+            Ok(permit) => {
+                let result = self.run(arguments);
+                self.settle(permit, NonNull::new(result))
+            }
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    /// A result that is more than a success, or an error if there is none.
+    #[cold]
+    fn settle(&self, permit: Permit<'_>, result: Option<NonNull<ffi::PyObject>>) -> *mut ffi::PyObject {
+        attached(|py| {
+            let breaker = self.guard(py).cast_into::<CircuitBreaker>()?;
+            // SAFETY: by 4; without a result there is an error.
+            let result = unsafe { Bound::from_owned_ptr_or_err(py, result.map_or(ptr::null_mut(), NonNull::as_ptr)) };
+            CircuitBreaker::settle(&breaker, Some(permit), result)
+        })
+    }
+
+    #[cold]
+    fn refuse(&self, refusal: Refusal) -> *mut ffi::PyObject {
+        attached(|py| Err(self.guard(py).cast_into::<CircuitBreaker>()?.get().refused(py, refusal)))
+    }
+
+    /// A call that a budget counts, whose result is judged, or that a subclass makes.
+    #[cold]
+    fn retry_from_the_first(&self, switches: &Switches, arguments: Arguments) -> *mut ffi::PyObject {
+        if switches.overrides_execute() {
+            return self.execute(arguments);
+        }
+        let began = attached_with(|py| Ok(self.guard(py).cast_into::<RetryPolicy>()?.get().begin()));
+        match began {
+            Some(began) => self.retry(began, NonNull::new(self.run(arguments)), arguments),
+            None => ptr::null_mut(),
+        }
+    }
+
+    /// What follows the first attempt of a call.
+    #[cold]
+    fn retry(
+        &self,
+        began: Option<Retrying>,
+        first: Option<NonNull<ffi::PyObject>>,
+        arguments: Arguments,
+    ) -> *mut ffi::PyObject {
+        attached(|py| {
+            let policy = self.guard(py).cast_into::<RetryPolicy>()?;
+            // SAFETY: by 4; without a result there is an error.
+            let first = unsafe { Bound::from_owned_ptr_or_err(py, first.map_or(ptr::null_mut(), NonNull::as_ptr)) };
+            if let Ok(first) = &first
+                && is_coroutine(first)
+            {
+                let (positional, keywords) = arguments.collect(py)?;
+                return awaited_coroutine(&policy, began, &self.func(py), positional, keywords.as_ref(), first);
+            }
+            RetryPolicy::again(&policy, began, first, &mut || {
+                // SAFETY: by 4; without a result there is an error.
+                unsafe { Bound::from_owned_ptr_or_err(py, self.run(arguments)) }
+            })
+        })
+    }
+
+    /// The call through the guard's `execute`, which a subclass has overridden, or whose parts it has.
+    #[cold]
+    fn execute(&self, arguments: Arguments) -> *mut ffi::PyObject {
+        attached(|py| {
+            let (positional, keywords) = arguments.collect(py)?;
+            let mut all = vec![self.func(py)];
+            all.extend(positional);
+            self.guard(py).getattr(intern!(py, "execute"))?.call(PyTuple::new(py, all)?, keywords.as_ref())
+        })
+    }
+
+    fn func<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: by 3.
+        unsafe { Bound::from_borrowed_ptr(py, self.func) }
+    }
+
+    fn guard<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: by 3.
+        unsafe { Bound::from_borrowed_ptr(py, self.guard) }
+    }
+}
+
+impl Arguments {
+    /// The positional ones, and the others by name.
+    #[expect(clippy::type_complexity, reason = "what `call` takes")]
+    fn collect(self, py: Python<'_>) -> PyResult<(Vec<Bound<'_, PyAny>>, Option<Bound<'_, PyDict>>)> {
+        // SAFETY: a pure function of a number.
+        let positional = unsafe { ffi::PyVectorcall_NARGS(self.count) }.unsigned_abs();
+        // SAFETY: by 1, `values` holds so many arguments, and behind them one for each name.
+        let value = |place: usize| unsafe { Bound::from_borrowed_ptr(py, *self.values.add(place)) };
+        let names = NonNull::new(self.names).map(|names| {
+            // SAFETY: by 1; it is a tuple of strings.
+            unsafe { Bound::from_borrowed_ptr(py, names.as_ptr()).cast_into_unchecked::<PyTuple>() }
+        });
+        let Some(names) = names else { return Ok(((0..positional).map(value).collect(), None)) };
+        let keywords = PyDict::new(py);
+        for (place, name) in (positional..).zip(names) {
+            keywords.set_item(name, value(place))?;
+        }
+        Ok(((0..positional).map(value).collect(), Some(keywords)))
+    }
+}
+
+/// Runs what needs `PyO3`, in a slot that the interpreter has called attached, and gives its result back as a slot does.
+fn attached(body: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, PyAny>>) -> *mut ffi::PyObject {
+    attached_with(|py| body(py).map(Bound::into_ptr)).unwrap_or(ptr::null_mut())
+}
+
+/// The same for any result; where there is none, the interpreter has the error.
+fn attached_with<R>(body: impl FnOnce(Python<'_>) -> PyResult<R>) -> Option<R> {
+    Python::attach(|py| body(py).map_err(|error| error.restore(py)).ok())
+}
+
+// ----- the type -----
+
+/// A guarded function, with the metadata of `func` still to be copied.
+fn make<'py>(func: &Bound<'py, PyAny>, guard: &Bound<'py, PyAny>, native: Native) -> PyResult<Bound<'py, PyAny>> {
+    let py = func.py();
+    let class = class(py)?;
+    // SAFETY: the class is ours; what comes back is new, and zeroed behind its head.
+    let made = unsafe {
+        let made = ffi::PyType_GenericAlloc(class.as_type_ptr(), 0);
+        Bound::from_owned_ptr_or_err(py, made)?
+    };
+    let fields = made.as_ptr().cast::<Guarded>();
+    // SAFETY: it has the size of `Guarded` and is nobody else's yet; the collector may look at it already, and sees fields
+    // that are null or whole.
+    unsafe {
+        (&raw mut (*fields).native).write(native);
+        (*fields).func = func.clone().into_ptr();
+        (*fields).guard = guard.clone().into_ptr();
+        (*fields).vectorcall = Some(call);
+    }
+    Ok(made)
+}
+
+fn class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.get_or_try_init(py, || make_class(py)).map(|class| class.bind(py))
+}
+
+fn make_class(py: Python<'_>) -> PyResult<Py<PyType>> {
+    let slot = |slot: c_int, function: *mut c_void| ffi::PyType_Slot { slot, pfunc: function };
+    let member = |name: &'static CStr, offset: usize| ffi::PyMemberDef {
+        name: name.as_ptr(),
+        type_code: ffi::Py_T_PYSSIZET,
+        offset: offset.cast_signed(),
+        flags: ffi::Py_READONLY,
+        doc: ptr::null(),
+    };
+    // The interpreter copies these while it makes the type.
+    let mut members = [
+        member(c"__vectorcalloffset__", offset_of!(Guarded, vectorcall)),
+        member(c"__dictoffset__", offset_of!(Guarded, dict)),
+        member(c"__weaklistoffset__", offset_of!(Guarded, weakrefs)),
+        ffi::PyMemberDef::default(),
+    ];
+    // These two it keeps pointing at.
+    let methods = Box::leak(Box::new([
+        ffi::PyMethodDef {
+            ml_name: c"__reduce__".as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: reduce },
+            ml_flags: ffi::METH_NOARGS,
+            ml_doc: ptr::null(),
+        },
+        ffi::PyMethodDef::zeroed(),
+    ]));
+    let attributes = Box::leak(Box::new([
+        ffi::PyGetSetDef {
+            name: c"__dict__".as_ptr(),
+            get: Some(ffi::PyObject_GenericGetDict),
+            set: Some(ffi::PyObject_GenericSetDict),
+            doc: ptr::null(),
+            closure: ptr::null_mut(),
+        },
+        ffi::PyGetSetDef::default(),
+    ]));
+    let mut slots = [
+        slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void),
+        slot(ffi::Py_tp_descr_get, bind as *mut c_void),
+        slot(ffi::Py_tp_repr, represent as *mut c_void),
+        slot(ffi::Py_tp_traverse, traverse as *mut c_void),
+        slot(ffi::Py_tp_clear, clear as *mut c_void),
+        slot(ffi::Py_tp_dealloc, dealloc as *mut c_void),
+        slot(ffi::Py_tp_members, members.as_mut_ptr().cast()),
+        slot(ffi::Py_tp_methods, methods.as_mut_ptr().cast()),
+        slot(ffi::Py_tp_getset, attributes.as_mut_ptr().cast()),
+        ffi::PyType_Slot::default(),
+    ];
+    let flags = ffi::Py_TPFLAGS_DEFAULT
+        | ffi::Py_TPFLAGS_HAVE_GC
+        | ffi::Py_TPFLAGS_HAVE_VECTORCALL
+        | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR
+        | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION
+        | ffi::Py_TPFLAGS_IMMUTABLETYPE;
+    let mut spec = ffi::PyType_Spec {
+        name: c"codomyrmex.service_mesh._native.GuardedFunction".as_ptr(),
+        basicsize: c_int::try_from(size_of::<Guarded>()).expect("some dozens of bytes"),
+        itemsize: 0,
+        flags: u32::try_from(flags).expect("the flags of a specification have 32 bits"),
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: each slot has the signature that its number asks for, the lists end in zeroes, and what must outlive this call
+    // is leaked. What comes back is a new reference to a type.
+    let class = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyType_FromSpec(&raw mut spec))? };
+    Ok(class.cast_into::<PyType>()?.unbind())
+}
+
+unsafe extern "C" fn bind(
+    function: *mut ffi::PyObject,
+    instance: *mut ffi::PyObject,
+    _class: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    attached(|py| {
+        static METHOD: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        // SAFETY: by 1; without an instance it was looked up on the class.
+        let (function, instance) =
+            unsafe { (Bound::from_borrowed_ptr(py, function), Bound::from_borrowed_ptr_or_opt(py, instance)) };
+        match instance.filter(|instance| !instance.is_none()) {
+            Some(instance) => METHOD.import(py, "types", "MethodType")?.call1((function, instance)),
+            None => Ok(function),
+        }
+    })
+}
+
+unsafe extern "C" fn represent(function: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    attached(|py| {
+        // SAFETY: by 1 and 2.
+        let this = unsafe { &*function.cast::<Guarded>() };
+        format!("<{} guarded by {}>", this.func(py).repr()?, this.guard(py).repr()?).into_bound_py_any(py)
+    })
+}
+
+/// Its qualified name: whoever unpickles it looks it up in its module, as with any function.
+unsafe extern "C" fn reduce(function: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: by 1.
+    attached(|py| unsafe { Bound::from_borrowed_ptr(py, function) }.getattr(intern!(py, "__qualname__")))
+}
+
+unsafe extern "C" fn traverse(function: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    let this = function.cast::<Guarded>();
+    // SAFETY: by 1 and 2; what is null has been cleared, or was never set.
+    let held = unsafe { [ffi::Py_TYPE(function).cast(), (*this).func, (*this).guard, *(*this).dict.get()] };
+    for object in held.into_iter().filter(|object| !object.is_null()) {
+        // SAFETY: it is what the collector asks us to do with each object that we hold.
+        let result = unsafe { visit(object, arg) };
+        if result != 0 {
+            return result;
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn clear(function: *mut ffi::PyObject) -> c_int {
+    let this = function.cast::<Guarded>();
+    // SAFETY: by 1 and 3. Each field is null before what it held is released, since that may run code that looks here. A
+    // call that could still come, from a finalizer, would find `func` null: so it is put at `None`, which cannot be called.
+    unsafe {
+        let none = || {
+            ffi::Py_INCREF(ffi::Py_None());
+            ffi::Py_None()
+        };
+        let held = [
+            ptr::replace(&raw mut (*this).func, none()),
+            ptr::replace(&raw mut (*this).guard, none()),
+            ptr::replace((*this).dict.get(), ptr::null_mut()),
+        ];
+        for object in held {
+            ffi::Py_XDECREF(object);
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn dealloc(function: *mut ffi::PyObject) {
+    let this = function.cast::<Guarded>();
+    // SAFETY: nobody else has it any more. By 2 every field is whole; each is released once, the memory after them, and the
+    // type, which an instance of a heap type holds, last.
+    unsafe {
+        let class = ffi::Py_TYPE(function);
+        ffi::PyObject_GC_UnTrack(function.cast());
+        if !(*(*this).weakrefs.get()).is_null() {
+            ffi::PyObject_ClearWeakRefs(function);
+        }
+        for object in [(*this).func, (*this).guard, *(*this).dict.get()] {
+            ffi::Py_XDECREF(object);
+        }
+        ptr::drop_in_place(&raw mut (*this).native);
+        ffi::PyObject_GC_Del(function.cast());
+        ffi::Py_DECREF(class.cast());
+    }
+}

@@ -1,0 +1,858 @@
+//! `ServiceProxy`: one call in one crossing: balance, both circuits, lease, deadline, retry elsewhere.
+//!
+//! Parts that are exactly ours take part in Rust. A balancer that picks in its own way is asked for each attempt; a
+//! breaker that overrides a step of a call, or is none of ours, runs the attempts itself; a policy that overrides its delay
+//! is asked for it, and one that overrides `execute` runs the calls itself, each of one attempt.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwapOption, Guard};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit, intern};
+use service_mesh::{
+    Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, Explanation, Jitter, Refused, RetryBudget,
+    RetryBudgetConfig, RetryConfig, RetryPolicy as CorePolicy, ServiceProxy as Core, ServiceProxyConfig,
+};
+
+use crate::call::{Call, Memory, Next};
+use crate::circuit_breaker::{Circuit, CircuitBreaker};
+use crate::config::{CircuitBreakerRules, Follower, Rules, number, whole};
+use crate::errors::config_error;
+use crate::event::circuit_event;
+use crate::guarded::is_coroutine;
+use crate::instance::text;
+use crate::load_balancer::{Balancer, Key, LoadBalancer, overrides_get_instance};
+use crate::seconds::{duration, kind};
+use crate::story::story;
+use crate::testing::{ManualClock, environment};
+
+const MODULE: &str = "codomyrmex.service_mesh.service_proxy";
+
+/// Calls one service. See `service_proxy.py`.
+#[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh.service_proxy")]
+pub(crate) struct ServiceProxy {
+    /// None until `__init__` has run. Replaced as a whole when a part is assigned; calls under way keep theirs.
+    parts: ArcSwapOption<Parts>,
+}
+
+/// What a proxy is made of.
+pub(crate) struct Parts {
+    core: Core,
+    name: Py<PyString>,
+    pub(crate) balancer: Arc<Balancer>,
+    pub(crate) load_balancer: Py<PyAny>,
+    pub(crate) circuit_breaker: Py<PyAny>,
+    pub(crate) retry_policy: Py<PyAny>,
+    rest: Arc<Rest>,
+    /// The configuration of the instances' circuits, where they have one of their own and it has changed.
+    instance_rules: Option<Arc<InstanceRules>>,
+    /// How the core retries at present.
+    retry: Mutex<RetryConfig>,
+    /// What the instances' circuits have inherited from the service's.
+    inherited: Mutex<Arc<CircuitBreakerConfig>>,
+    /// The service's circuit, where it is the core's too.
+    circuit: Option<Arc<Circuit>>,
+    pub(crate) chooser: Chooser,
+    pub(crate) policy: Policy,
+    /// The breaker runs the attempts.
+    pub(crate) is_guarded: bool,
+    /// The whole call is the core's.
+    is_plain: bool,
+}
+
+/// Who picks the instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chooser {
+    /// The core.
+    Ours,
+    /// A subclass, in its own way; it may be told whom to leave out.
+    Subclass { takes_exclude: bool },
+    /// A balancer that is none of ours.
+    Foreign { takes_exclude: bool },
+}
+
+impl Chooser {
+    pub(crate) fn takes_exclude(self) -> bool {
+        matches!(self, Self::Subclass { takes_exclude: true } | Self::Foreign { takes_exclude: true })
+    }
+}
+
+/// Who retries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// The core.
+    Ours,
+    /// The core, after the waits of a subclass.
+    Delays,
+    /// A policy that runs the calls itself; each is one attempt here.
+    Executes,
+}
+
+/// What a proxy was given beside its parts, and keeps when one of them is assigned.
+struct Rest {
+    instance_circuit_breaker: Option<Py<PyAny>>,
+    config: ServiceProxyConfig,
+    budget: Option<RetryBudget>,
+    listeners: Arc<Listeners>,
+    clock: Option<Py<ManualClock>>,
+}
+
+/// The listeners of a proxy, held once: by Python's collector they are found in the proxy.
+#[derive(Default)]
+struct Listeners(Mutex<Vec<Py<PyAny>>>);
+
+/// A configuration of the instances' own that has changed, and is taken up where it matters: before the next verdict.
+#[derive(Default)]
+struct InstanceRules(Mutex<Option<Arc<CircuitBreakerConfig>>>);
+
+impl Follower for InstanceRules {
+    fn follow(&self, rules: &Rules) {
+        *lock(&self.0) = Some(Arc::clone(&rules.config));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Listeners {
+    fn tell(&self, event: &Event) {
+        // None if the interpreter is going away: then nobody listens any more.
+        let _told = Python::try_attach(|py| {
+            let listeners: Vec<_> = lock(&self.0).iter().map(|listener| listener.clone_ref(py)).collect();
+            for listener in listeners {
+                let told = circuit_event(py, &event.name, event).and_then(|event| listener.call1(py, (event,)));
+                if let Err(error) = told {
+                    error.write_unraisable(py, Some(listener.bind(py)));
+                }
+            }
+        });
+    }
+}
+
+#[pymethods]
+impl ServiceProxy {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { parts: ArcSwapOption::empty() }
+    }
+
+    #[pyo3(signature = (
+        service_name, load_balancer = None, circuit_breaker = None, retry_policy = None, *,
+        instance_circuit_breaker = None, timeout = None, attempt_timeout = None, budget = None,
+        max_ejected_ratio = None, explain_ratio = None, listeners = None, clock = None,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "they are named, in Python")]
+    fn __init__(
+        &self,
+        service_name: &Bound<'_, PyAny>,
+        load_balancer: Option<&Bound<'_, PyAny>>,
+        circuit_breaker: Option<&Bound<'_, PyAny>>,
+        retry_policy: Option<&Bound<'_, PyAny>>,
+        instance_circuit_breaker: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        attempt_timeout: Option<&Bound<'_, PyAny>>,
+        budget: Option<&Bound<'_, PyAny>>,
+        max_ejected_ratio: Option<&Bound<'_, PyAny>>,
+        explain_ratio: Option<&Bound<'_, PyAny>>,
+        listeners: Option<&Bound<'_, PyAny>>,
+        clock: Option<&Bound<'_, ManualClock>>,
+    ) -> PyResult<()> {
+        let py = service_name.py();
+        let mut config = ServiceProxyConfig::builder();
+        if let Some(timeout) = timeout {
+            config = config.call_timeout(duration("timeout", timeout)?);
+        }
+        if let Some(timeout) = attempt_timeout {
+            config = config.attempt_timeout(duration("attempt_timeout", timeout)?);
+        }
+        if let Some(ratio) = max_ejected_ratio {
+            config = config.max_ejected_ratio(number("max_ejected_ratio", ratio)?);
+        }
+        if let Some(ratio) = explain_ratio {
+            config = config.explain_ratio(number("explain_ratio", ratio)?);
+        }
+        let config = config.build().map_err(|error| config_error(py, &error))?;
+        let all = Listeners::default();
+        for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
+            lock(&all.0).push(callable(&listener?)?);
+        }
+        let rest = Arc::new(Rest {
+            instance_circuit_breaker: instance_circuit_breaker.map(|config| config.clone().unbind()),
+            config,
+            budget: budget_of(budget, clock)?,
+            listeners: Arc::new(all),
+            clock: clock.map(|clock| clock.clone().unbind()),
+        });
+        let options = PyDict::new(py);
+        options.set_item("clock", clock)?;
+        let load_balancer = match load_balancer {
+            Some(balancer) => balancer.clone(),
+            None => py.get_type::<LoadBalancer>().call((), Some(&options))?,
+        };
+        let circuit_breaker = match circuit_breaker {
+            Some(breaker) => breaker.clone(),
+            None => py.get_type::<CircuitBreaker>().call((service_name,), Some(&options))?,
+        };
+        let retry_policy = match retry_policy {
+            Some(policy) => policy.clone(),
+            None => py.import("codomyrmex.service_mesh.retry")?.getattr("RetryPolicy")?.call((), Some(&options))?,
+        };
+        let name = service_name.str()?;
+        let parts = Parts::new(&name, &load_balancer, &circuit_breaker, &retry_policy, rest)?;
+        self.parts.store(Some(Arc::new(parts)));
+        Ok(())
+    }
+
+    // ----- calls -----
+
+    /// Calls `func(instance, *args, **kwargs)` with an instance of the balancer, and again with another if it fails.
+    ///
+    /// Of a coroutine function the awaited call is protected: `await proxy.call(func)`.
+    #[pyo3(signature = (func, /, *args, **kwargs))]
+    fn call<'py>(
+        slf: &Bound<'py, Self>,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let parts = slf.get().parts()?;
+        if !parts.is_plain || parts.judges_results(py)? {
+            return Self::call_otherwise(slf, &parts, &CallOptions::new(), func, args, kwargs);
+        }
+        parts.balancer.refresh(py)?;
+        let attempt = match parts.core.begin(&CallOptions::new()).admit() {
+            Ok(attempt) => attempt,
+            Err(refused) => return Self::refuse(slf, &parts, &refused, func, args, kwargs),
+        };
+        let result = parts.instance(py, &attempt).and_then(|instance| parts.invoke(func, &instance, args, kwargs));
+        match result {
+            Ok(result) if !is_coroutine(&result) => {
+                // A success that nobody judges is final.
+                let _ = attempt.settle(Answer::success());
+                Ok(result)
+            }
+            result => Self::go_on(slf, &parts, Memory::default(), attempt, result, func, args, kwargs),
+        }
+    }
+
+    /// Like `call`, with what was asked for this call alone.
+    fn _call_with<'py>(
+        slf: &Bound<'py, Self>,
+        asked: &Bound<'py, Asked>,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::call_otherwise(slf, &slf.get().parts()?, &asked.get().options(), func, args, kwargs)
+    }
+
+    /// Like `call`, of one attempt: what a policy of the user's own calls again and again.
+    #[pyo3(signature = (func, /, *args, **kwargs))]
+    fn _call_once<'py>(
+        slf: &Bound<'py, Self>,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::call_with(slf, &slf.get().parts()?, &CallOptions::new(), func, args, kwargs)
+    }
+
+    /// Whether it retries itself, or a policy of the user's own does, by its `execute`.
+    #[getter]
+    fn _runs_calls_here(&self) -> PyResult<bool> {
+        Ok(self.parts()?.policy != Policy::Executes)
+    }
+
+    /// Begins a call that Python drives.
+    #[pyo3(signature = (asked = None))]
+    fn _begin(slf: &Bound<'_, Self>, asked: Option<&Bound<'_, Asked>>) -> PyResult<Call> {
+        let parts = slf.get().parts()?;
+        let options = asked.map_or_else(CallOptions::new, |asked| asked.get().options());
+        let call = parts.core.begin_owned(&options);
+        Ok(Call::new(slf.clone().unbind(), parts.share(), call))
+    }
+
+    /// Calls a coroutine function, or any other whose result is awaitable.
+    #[pyo3(signature = (func, /, *args, **kwargs))]
+    fn call_async<'py>(
+        slf: &Bound<'py, Self>,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static CALL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        CALL.import(slf.py(), MODULE, "_call_async")?.call1((slf, slf.py().None(), func, args, kwargs))
+    }
+
+    /// Decorates a function whose first argument is the instance, so that it is called without.
+    fn __call__<'py>(slf: &Bound<'py, Self>, func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        static DECORATED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        DECORATED.import(slf.py(), MODULE, "_decorated")?.call1((slf, func))
+    }
+
+    /// The same proxy for calls that ask for more: the `key` that they are about, a `timeout` of their own, or to
+    /// `explain` what happened. It has `call`, `call_async`, decorates, and tells the `story` of its last call.
+    #[pyo3(signature = (*, key = None, timeout = None, explain = false))]
+    fn with_options<'py>(
+        slf: &Bound<'py, Self>,
+        key: Option<&Bound<'py, PyAny>>,
+        timeout: Option<&Bound<'py, PyAny>>,
+        explain: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static OPTIONS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let asked = Asked {
+            key: key.map(Key::of).transpose()?,
+            timeout: timeout.map(|timeout| duration("timeout", timeout)).transpose()?,
+            explains: explain,
+            story: Mutex::default(),
+        };
+        OPTIONS.import(slf.py(), MODULE, "ServiceProxyOptions")?.call1((slf, Bound::new(slf.py(), asked)?))
+    }
+
+    // ----- parts -----
+
+    /// The service's name.
+    #[getter]
+    fn service_name(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
+        Ok(self.parts()?.name.clone_ref(py))
+    }
+
+    #[setter]
+    fn set_service_name(&self, name: &Bound<'_, PyAny>) -> PyResult<()> {
+        let parts = self.parts()?;
+        let py = name.py();
+        self.replace(py, &parts, Some(&name.str()?), &parts.load_balancer, &parts.circuit_breaker, &parts.retry_policy)
+    }
+
+    /// The balancer; instances are registered there.
+    #[getter]
+    fn load_balancer(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.parts()?.load_balancer.clone_ref(py))
+    }
+
+    #[setter]
+    fn set_load_balancer(&self, py: Python<'_>, load_balancer: Py<PyAny>) -> PyResult<()> {
+        let parts = self.parts()?;
+        self.replace(py, &parts, None, &load_balancer, &parts.circuit_breaker, &parts.retry_policy)
+    }
+
+    /// The service's circuit breaker.
+    #[getter]
+    fn circuit_breaker(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.parts()?.circuit_breaker.clone_ref(py))
+    }
+
+    #[setter]
+    fn set_circuit_breaker(&self, py: Python<'_>, circuit_breaker: Py<PyAny>) -> PyResult<()> {
+        let parts = self.parts()?;
+        self.replace(py, &parts, None, &parts.load_balancer, &circuit_breaker, &parts.retry_policy)
+    }
+
+    /// How it retries.
+    #[getter]
+    fn retry_policy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.parts()?.retry_policy.clone_ref(py))
+    }
+
+    #[setter]
+    fn set_retry_policy(&self, py: Python<'_>, retry_policy: Py<PyAny>) -> PyResult<()> {
+        let parts = self.parts()?;
+        self.replace(py, &parts, None, &parts.load_balancer, &parts.circuit_breaker, &retry_policy)
+    }
+
+    /// The circuit of an instance, as a view of it; `None` if no instance of this id can be picked, or instances have no
+    /// circuits.
+    fn instance_circuit_breaker(
+        slf: &Bound<'_, Self>,
+        instance: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Py<CircuitBreaker>>> {
+        let parts = slf.get().parts()?;
+        let id = match instance.getattr_opt(intern!(slf.py(), "id"))? {
+            Some(id) => text(&id)?,
+            None => text(instance)?,
+        };
+        parts.catch_up(slf.py())?;
+        let Some(core) = parts.core.instance_circuit_breaker(&id) else { return Ok(None) };
+        CircuitBreaker::of_core(slf.py(), core).map(Some)
+    }
+
+    /// Tells a listener what happens here, in the service's circuit and in those of the instances, from now on. It is
+    /// called with an event, holds up the call that caused it, and harms nothing if it raises.
+    fn subscribe(&self, listener: &Bound<'_, PyAny>) -> PyResult<()> {
+        let listener = callable(listener)?;
+        lock(&self.parts()?.rest.listeners.0).push(listener);
+        Ok(())
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let name = slf.get().service_name(slf.py())?;
+        Ok(format!("{}({})", slf.get_type().name()?, name.bind(slf.py()).repr()?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let parts = self.parts.load();
+        let Some(parts) = &*parts else { return Ok(()) };
+        visit.call(&parts.load_balancer)?;
+        visit.call(&parts.circuit_breaker)?;
+        visit.call(&parts.retry_policy)?;
+        visit.call(&parts.rest.instance_circuit_breaker)?;
+        visit.call(&parts.rest.clock)?;
+        lock(&parts.rest.listeners.0).iter().try_for_each(|listener| visit.call(listener))
+    }
+
+    fn __clear__(&self) {
+        self.parts.store(None);
+    }
+}
+
+impl ServiceProxy {
+    fn parts(&self) -> PyResult<Present> {
+        let parts = self.parts.load();
+        match *parts {
+            Some(_) => Ok(Present(parts)),
+            None => Err(PyRuntimeError::new_err("ServiceProxy.__init__ was not called")),
+        }
+    }
+
+    fn replace(
+        &self,
+        py: Python<'_>,
+        parts: &Parts,
+        name: Option<&Bound<'_, PyString>>,
+        load_balancer: &Py<PyAny>,
+        circuit_breaker: &Py<PyAny>,
+        retry_policy: &Py<PyAny>,
+    ) -> PyResult<()> {
+        let name = name.unwrap_or_else(|| parts.name.bind(py));
+        let (balancer, breaker, policy) = (load_balancer.bind(py), circuit_breaker.bind(py), retry_policy.bind(py));
+        let parts = Parts::new(name, balancer, breaker, policy, Arc::clone(&parts.rest))?;
+        self.parts.store(Some(Arc::new(parts)));
+        Ok(())
+    }
+
+    /// A call that was refused before its first attempt: of a coroutine function it is told when it is awaited.
+    #[cold]
+    fn refuse<'py>(
+        slf: &Bound<'py, Self>,
+        parts: &Present,
+        refused: &Refused,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static IS_COROUTINE_FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = slf.py();
+        if IS_COROUTINE_FUNCTION.import(py, "inspect", "iscoroutinefunction")?.call1((func,))?.is_truthy()? {
+            return Self::call_async(slf, func, args, kwargs);
+        }
+        Err(parts.refusal(py, refused, None))
+    }
+
+    /// A call that is not the plain one.
+    #[cold]
+    fn call_otherwise<'py>(
+        slf: &Bound<'py, Self>,
+        parts: &Present,
+        options: &CallOptions,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if parts.policy != Policy::Executes {
+            return Self::call_with(slf, parts, options, func, args, kwargs);
+        }
+        let py = slf.py();
+        let before = [slf.getattr(intern!(py, "_call_once"))?, func.clone()];
+        let args = PyTuple::new(py, before.into_iter().chain(args.iter()).collect::<Vec<_>>())?;
+        parts.retry_policy.bind(py).call_method(intern!(py, "execute"), args, kwargs)
+    }
+
+    /// The call itself, from its begin.
+    #[cold]
+    fn call_with<'py>(
+        slf: &Bound<'py, Self>,
+        parts: &Present,
+        options: &CallOptions,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let mut memory = Memory::default();
+        let attempt = parts.admit(py, parts.core.begin(options), &mut memory)?;
+        let instance = parts.instance(py, &attempt)?;
+        let result = parts.invoke(func, &instance, args, kwargs);
+        Self::go_on(slf, parts, memory, attempt, result, func, args, kwargs)
+    }
+
+    /// A call whose first attempt has come back, with anything.
+    #[cold]
+    #[expect(clippy::too_many_arguments, reason = "all that a call is about")]
+    fn go_on<'py>(
+        slf: &Bound<'py, Self>,
+        parts: &Present,
+        mut memory: Memory,
+        mut attempt: Attempt<&Core>,
+        mut result: PyResult<Bound<'py, PyAny>>,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = slf.py();
+        loop {
+            if let Ok(coroutine) = &result
+                && is_coroutine(coroutine)
+            {
+                let call = Call::running(slf.clone().unbind(), parts.share(), attempt.into_owned(), memory);
+                return AWAITED.import(py, MODULE, "_awaited")?.call1((call, coroutine, func, args, kwargs));
+            }
+            match parts.settle(py, attempt, result, &mut memory)? {
+                Next::Return(result) => return Ok(result),
+                Next::Retry { after, call } => {
+                    parts.sleep(py, after)?;
+                    attempt = parts.admit(py, call, &mut memory)?;
+                    let instance = parts.instance(py, &attempt)?;
+                    result = parts.invoke(func, &instance, args, kwargs);
+                }
+            }
+        }
+    }
+}
+
+/// The parts that a call began with.
+struct Present(Guard<Option<Arc<Parts>>>);
+
+impl Present {
+    /// To be kept for longer.
+    fn share(&self) -> Arc<Parts> {
+        self.0.as_ref().map(Arc::clone).expect("only what is some is present")
+    }
+}
+
+impl Deref for Present {
+    type Target = Parts;
+
+    #[inline]
+    fn deref(&self) -> &Parts {
+        self.0.as_deref().expect("only what is some is present")
+    }
+}
+
+impl Parts {
+    fn new(
+        name: &Bound<'_, PyString>,
+        load_balancer: &Bound<'_, PyAny>,
+        circuit_breaker: &Bound<'_, PyAny>,
+        retry_policy: &Bound<'_, PyAny>,
+        rest: Arc<Rest>,
+    ) -> PyResult<Self> {
+        let py = name.py();
+        needs(load_balancer, "load_balancer", "get_instance")?;
+        needs(circuit_breaker, "circuit_breaker", "execute")?;
+        needs(retry_policy, "retry_policy", "get_delay")?;
+        let ours = load_balancer.cast::<LoadBalancer>().ok();
+        let chooser = match ours {
+            None => Chooser::Foreign { takes_exclude: takes_exclude(load_balancer)? },
+            Some(ours) if overrides_get_instance(ours)? => {
+                Chooser::Subclass { takes_exclude: takes_exclude(load_balancer)? }
+            }
+            Some(_) => Chooser::Ours,
+        };
+        let balancer = ours.map_or_else(
+            || Arc::new(Balancer::new(service_mesh::LoadBalancer::default())),
+            |ours| Arc::clone(ours.get().balancer()),
+        );
+        let circuit = circuit_breaker.cast::<CircuitBreaker>().ok().map(|breaker| Arc::clone(breaker.get().circuit()));
+        let is_guarded = circuit.as_ref().is_none_or(|circuit| circuit.is_hooked());
+        let way = if overrides(retry_policy, "execute")? {
+            Policy::Executes
+        } else if overrides(retry_policy, "get_delay")? {
+            Policy::Delays
+        } else {
+            Policy::Ours
+        };
+        let environment = environment(rest.clock.as_ref().map(|clock| clock.bind(py)));
+        let mut builder = Core::builder(name.to_string_lossy().into_owned())
+            .load_balancer(balancer.core().clone())
+            .config(rest.config.clone())
+            .listener({
+                let listeners = Arc::clone(&rest.listeners);
+                move |event: &Event| listeners.tell(event)
+            });
+        if rest.clock.is_some() || circuit.is_none() {
+            builder = builder.environment(environment.clone());
+        }
+        match &circuit {
+            Some(circuit) if !is_guarded => builder = builder.shared_circuit_breaker(circuit.core().clone()),
+            // The attempts pass through the breaker itself; the core's never refuses.
+            _ => builder = builder.circuit_breaker(config_of(circuit_breaker)?),
+        }
+        let mut instance_rules = None;
+        match &rest.instance_circuit_breaker {
+            None => {}
+            Some(given) if !given.bind(py).is_truthy()? => builder = builder.without_instance_circuit_breakers(),
+            Some(given) => {
+                let config = given.bind(py).cast::<CircuitBreakerRules>().map_err(|_| {
+                    let kind = kind(given.bind(py));
+                    PyTypeError::new_err(format!(
+                        "instance_circuit_breaker must be a CircuitBreakerConfig or False, not {kind}"
+                    ))
+                })?;
+                let follower = Arc::new(InstanceRules::default());
+                config.get().attach(&follower);
+                let present = lock(&follower.0).take().unwrap_or_default();
+                builder = builder.instance_circuit_breaker((*present).clone());
+                instance_rules = Some(follower);
+            }
+        }
+        let retry = retry_config(retry_policy)?;
+        let policy = CorePolicy::builder().config(retry.clone()).environment(environment);
+        builder = match &rest.budget {
+            Some(budget) => builder.retry_policy(policy.budget(budget.clone()).build()),
+            None => builder.retry_policy(policy.build()).without_retry_budget(),
+        };
+        let core = builder.build();
+        let inherited = Mutex::new(core.circuit_breaker().config());
+        if is_guarded {
+            core.circuit_breaker().force_closed();
+        }
+        Ok(Self {
+            core,
+            name: name.clone().unbind(),
+            balancer,
+            load_balancer: load_balancer.clone().unbind(),
+            circuit_breaker: circuit_breaker.clone().unbind(),
+            retry_policy: retry_policy.clone().unbind(),
+            circuit: circuit.filter(|_| !is_guarded),
+            rest,
+            instance_rules,
+            retry: Mutex::new(retry),
+            inherited,
+            chooser,
+            policy: way,
+            is_guarded,
+            is_plain: chooser == Chooser::Ours && !is_guarded && way != Policy::Executes,
+        })
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    pub(crate) fn name(&self, py: Python<'_>) -> String {
+        self.name.bind(py).to_string_lossy().into_owned()
+    }
+
+    pub(crate) fn clock(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.rest.clock.as_ref().map(|clock| clock.clone_ref(py).into_any())
+    }
+
+    /// Whether somebody wants to see the results of attempts.
+    #[inline]
+    pub(crate) fn judges_results(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.circuit.as_ref().is_none_or(|circuit| !circuit.is_plain()) {
+            return Ok(true);
+        }
+        let failed = self.retry_policy.bind(py).getattr_opt(intern!(py, "failed_result"))?;
+        Ok(failed.is_some_and(|failed| !failed.is_none()))
+    }
+
+    /// Tells the core what has been assigned to the parts since: to be called before a verdict that may depend on it.
+    pub(crate) fn catch_up(&self, py: Python<'_>) -> PyResult<()> {
+        let retry = retry_config(self.retry_policy.bind(py))?;
+        if std::mem::replace(&mut *lock(&self.retry), retry.clone()) != retry {
+            let policy = CorePolicy::builder().config(retry).environment(self.environment(py));
+            self.core.update_retry_policy(match &self.rest.budget {
+                Some(budget) => policy.budget(budget.clone()).build(),
+                None => policy.build(),
+            });
+        }
+        match &self.instance_rules {
+            Some(rules) => {
+                let changed = lock(&rules.0).take();
+                if let Some(config) = changed {
+                    self.core.update_instance_circuit_breaker(config);
+                }
+            }
+            None if self.rest.instance_circuit_breaker.is_none() => {
+                let config = match &self.circuit {
+                    Some(circuit) => circuit.core().config(),
+                    None => Arc::new(config_of(self.circuit_breaker.bind(py))?),
+                };
+                let known = std::mem::replace(&mut *lock(&self.inherited), Arc::clone(&config));
+                if !Arc::ptr_eq(&known, &config) && *known != *config {
+                    self.core.update_circuit_breaker(config);
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn environment(&self, py: Python<'_>) -> service_mesh::Environment {
+        environment(self.rest.clock.as_ref().map(|clock| clock.bind(py)))
+    }
+
+    /// Waits before a retry, as the clock says, or by `time.sleep`, which lets other threads run.
+    fn sleep(&self, py: Python<'_>, after: Duration) -> PyResult<()> {
+        if after.is_zero() {
+            return Ok(());
+        }
+        let waits = match &self.rest.clock {
+            Some(clock) => clock.bind(py).as_any().clone(),
+            None => py.import(intern!(py, "time"))?.into_any(),
+        };
+        waits.call_method1(intern!(py, "sleep"), (after.as_secs_f64(),)).map(drop)
+    }
+}
+
+/// How a policy retries, from its attributes, which may be assigned at any time.
+fn retry_config(policy: &Bound<'_, PyAny>) -> PyResult<RetryConfig> {
+    let py = policy.py();
+    let mut config = RetryConfig::builder();
+    if let Some(retries) = policy.getattr_opt(intern!(py, "max_retries"))? {
+        config = config.max_retries(whole("max_retries", &retries, "0 to 4294967295")?);
+    }
+    if let Some(delay) = policy.getattr_opt(intern!(py, "initial_delay"))? {
+        config = config.initial_delay(duration("initial_delay", &delay)?);
+    }
+    if let Some(delay) = policy.getattr_opt(intern!(py, "max_delay"))? {
+        config = config.max_delay(duration("max_delay", &delay)?);
+    }
+    if let Some(base) = policy.getattr_opt(intern!(py, "exponential_base"))? {
+        config = config.exponential_base(number("exponential_base", &base)?);
+    }
+    if let Some(jitter) = policy.getattr_opt(intern!(py, "jitter"))? {
+        config = config.jitter(jitter_of(&jitter)?);
+    }
+    if let Some(longest) = policy.getattr_opt(intern!(py, "retry_after_max"))? {
+        config = config.retry_after_max(duration("retry_after_max", &longest)?);
+    }
+    config.build().map_err(|error| config_error(py, &error))
+}
+
+fn jitter_of(jitter: &Bound<'_, PyAny>) -> PyResult<Jitter> {
+    match jitter.cast::<PyString>() {
+        Ok(word) => word.to_string_lossy().parse().map_err(|error| PyValueError::new_err(format!("jitter: {error}"))),
+        Err(_) => Ok(Jitter::from(jitter.is_truthy()?)),
+    }
+}
+
+/// The configuration of a breaker, as the core takes it: that of ours, or the default.
+fn config_of(breaker: &Bound<'_, PyAny>) -> PyResult<CircuitBreakerConfig> {
+    match breaker.cast::<CircuitBreaker>() {
+        Ok(ours) => Ok((*ours.get().circuit().core().config()).clone()),
+        Err(_) => Ok(CircuitBreakerConfig::default()),
+    }
+}
+
+/// The budget that was asked for: the default one, none, or one of its own.
+fn budget_of(
+    budget: Option<&Bound<'_, PyAny>>,
+    clock: Option<&Bound<'_, ManualClock>>,
+) -> PyResult<Option<RetryBudget>> {
+    let default = || RetryBudget::with_environment(RetryBudgetConfig::default(), environment(clock));
+    match budget {
+        None => Ok(Some(default())),
+        Some(budget) if budget.is_instance_of::<PyBool>() => Ok(budget.is_truthy()?.then(default)),
+        Some(budget) => {
+            let py = budget.py();
+            let ratio = number("ratio", &budget.getattr("ratio")?)?;
+            let floor = number("floor_per_second", &budget.getattr("floor_per_second")?)?;
+            let config = RetryBudgetConfig::builder().ratio(ratio).floor_per_second(floor).build();
+            let config = config.map_err(|error| config_error(py, &error))?;
+            Ok(Some(RetryBudget::with_environment(config, environment(clock))))
+        }
+    }
+}
+
+fn callable(listener: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    if listener.is_callable() {
+        return Ok(listener.clone().unbind());
+    }
+    Err(PyTypeError::new_err(format!("a listener must be callable, not {}", kind(listener))))
+}
+
+fn needs(part: &Bound<'_, PyAny>, name: &str, method: &str) -> PyResult<()> {
+    if part.hasattr(method)? {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(format!("{name} must have a method {method}, and {} has none", kind(part))))
+}
+
+/// Whether a policy is not ours, or a subclass has this method of its own.
+fn overrides(policy: &Bound<'_, PyAny>, method: &str) -> PyResult<bool> {
+    static POLICY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let ours = POLICY.import(policy.py(), "codomyrmex.service_mesh.retry", "RetryPolicy")?;
+    if policy.get_type().is(ours) {
+        return Ok(false);
+    }
+    match policy.get_type().getattr_opt(method)? {
+        Some(own) => Ok(!own.is(ours.getattr(method)?)),
+        None => Ok(false),
+    }
+}
+
+/// Whether a balancer's own `get_instance` may be told whom to leave out.
+fn takes_exclude(balancer: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static TAKES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    TAKES.import(balancer.py(), MODULE, "_takes_exclude")?.call1((balancer,))?.is_truthy()
+}
+
+/// What one call asks for beyond the proxy's settings; kept by `ServiceProxyOptions`.
+#[pyclass(frozen, module = "codomyrmex.service_mesh._native")]
+#[derive(Debug)]
+pub(crate) struct Asked {
+    key: Option<Key>,
+    timeout: Option<Duration>,
+    explains: bool,
+    story: Mutex<Option<Explanation>>,
+}
+
+impl Asked {
+    fn options(&self) -> CallOptions {
+        let mut options = CallOptions::new();
+        if let Some(key) = &self.key {
+            options = options.key(key);
+        }
+        if let Some(timeout) = self.timeout {
+            options = options.timeout(timeout);
+        }
+        if self.explains {
+            let explanation = Explanation::new();
+            options = options.explain(&explanation);
+            *lock(&self.story) = Some(explanation);
+        }
+        options
+    }
+}
+
+#[pymethods]
+impl Asked {
+    /// The story of the last call that has begun, once it is over.
+    fn story<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let told = lock(&self.story).as_ref().and_then(Explanation::story);
+        told.map(|told| story(py, &told)).transpose()
+    }
+}
+
+impl std::fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listeners").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ServiceProxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServiceProxy").finish_non_exhaustive()
+    }
+}
