@@ -67,16 +67,16 @@ impl Parts {
         memory: &mut Memory,
     ) -> PyResult<Result<Attempt<P>, Refused>> {
         // All are named beforehand: the machine picks from those who were registered when it began.
-        let mut named = Vec::new();
-        while let Some(id) = self.choose(py, &memory.tried, &named)? {
+        let mut chosen = Vec::new();
+        while let Some(id) = self.choose(py, &memory.tried, &chosen)? {
             let circuit = self.core().instance_circuit_breaker(&id);
-            named.push(id);
+            chosen.push(id);
             if circuit.is_none_or(|circuit| circuit.can_execute()) {
                 break;
             }
         }
-        let mut names = named.into_iter();
-        let admitted = call.admit_by(|| names.next());
+        let mut chosen = chosen.into_iter();
+        let admitted = call.admit_by(|| chosen.next());
         memory.tried.extend(admitted.as_ref().ok().map(|attempt| attempt.instance().id.clone()));
         Ok(admitted)
     }
