@@ -13,6 +13,7 @@ from typing import Any
 
 from ._native import CircuitBreaker, Permit
 from .models import CircuitBreakerConfig, CircuitEvent, CircuitOpenError, CircuitState, CountWindow, TimeWindow
+from .unbegun import Unbegun, named_after
 
 __all__ = [
     "CircuitBreaker",
@@ -88,15 +89,15 @@ def guard_async_generator_function(func: Callable[..., AsyncGenerator[Any, Any]]
     return update_wrapper(guarded, func)
 
 
-async def awaited(breaker: CircuitBreaker, coroutine: Coroutine[Any, Any, Any]) -> Any:
+def awaited(breaker: CircuitBreaker, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
     """The same coroutine under the breaker, which is asked when this is awaited."""
+    return named_after(_awaited(breaker, Unbegun(coroutine)), coroutine)
+
+
+async def _awaited(breaker: CircuitBreaker, unbegun: Unbegun) -> Any:
+    leave = breaker._begin()
     try:
-        leave = breaker._begin()
-    except BaseException:
-        coroutine.close()
-        raise
-    try:
-        result = await coroutine
+        result = await unbegun.coroutine
     except BaseException as error:
         breaker._fail(leave, error)
         raise
