@@ -21,7 +21,7 @@ use service_mesh::{
 
 use crate::call::{Call, Memory, Next};
 use crate::circuit_breaker::{Circuit, CircuitBreaker};
-use crate::config::{CircuitBreakerRules, Follower, Rules, number, whole};
+use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, number, whole};
 use crate::errors::config_error;
 use crate::event::circuit_event;
 use crate::guarded::is_coroutine;
@@ -104,7 +104,7 @@ struct Rest {
 
 /// The listeners of a proxy, held once: by Python's collector they are found in the proxy.
 #[derive(Default)]
-struct Listeners(Mutex<Vec<Py<PyAny>>>);
+pub(crate) struct Listeners(Mutex<Vec<Py<PyAny>>>);
 
 /// A configuration of the instances' own that has changed, and is taken up where it matters: before the next verdict.
 #[derive(Default)]
@@ -121,7 +121,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Listeners {
-    fn tell(&self, event: &Event) {
+    /// These, if there are any.
+    pub(crate) fn of(listeners: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let all = Self::default();
+        for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
+            let listener = callable(&listener?)?;
+            lock(&all.0).push(listener);
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        lock(&self.0).iter().try_for_each(|listener| visit.call(listener))
+    }
+
+    pub(crate) fn clear(&self) {
+        let listeners = std::mem::take(&mut *lock(&self.0));
+        drop(listeners);
+    }
+
+    pub(crate) fn tell(&self, event: &Event) {
         // None if the interpreter is going away: then nobody listens any more.
         let _told = Python::try_attach(|py| {
             let listeners: Vec<_> = lock(&self.0).iter().map(|listener| listener.clone_ref(py)).collect();
@@ -179,15 +198,11 @@ impl ServiceProxy {
             config = config.explain_ratio(number("explain_ratio", ratio)?);
         }
         let config = config.build().map_err(|error| config_error(py, &error))?;
-        let all = Listeners::default();
-        for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
-            lock(&all.0).push(callable(&listener?)?);
-        }
         let rest = Arc::new(Rest {
             instance_circuit_breaker: instance_circuit_breaker.map(|config| config.clone().unbind()),
             config,
             budget: budget_of(budget, clock)?,
-            listeners: Arc::new(all),
+            listeners: Arc::new(Listeners::of(listeners)?),
             clock: clock.map(|clock| clock.clone().unbind()),
         });
         let options = PyDict::new(py);
@@ -202,7 +217,7 @@ impl ServiceProxy {
         };
         let retry_policy = match retry_policy {
             Some(policy) => policy.clone(),
-            None => py.import("codomyrmex.service_mesh.retry")?.getattr("RetryPolicy")?.call((), Some(&options))?,
+            None => retry_policy_class(py)?.call((), Some(&options))?,
         };
         let name = service_name.str()?;
         let parts = Parts::new(&name, &load_balancer, &circuit_breaker, &retry_policy, rest)?;
@@ -405,7 +420,7 @@ impl ServiceProxy {
         visit.call(&parts.retry_policy)?;
         visit.call(&parts.rest.instance_circuit_breaker)?;
         visit.call(&parts.rest.clock)?;
-        lock(&parts.rest.listeners.0).iter().try_for_each(|listener| visit.call(listener))
+        parts.rest.listeners.visit(&visit)
     }
 
     fn __clear__(&self) {
@@ -420,6 +435,36 @@ impl ServiceProxy {
             Some(_) => Ok(Present(parts)),
             None => Err(PyRuntimeError::new_err("ServiceProxy.__init__ was not called")),
         }
+    }
+
+    /// The object of a proxy that a policy file describes.
+    pub(crate) fn of_core(py: Python<'_>, core: Core, clock: Option<&Py<ManualClock>>) -> PyResult<Self> {
+        let parts = Parts::of_core(py, core, clock)?;
+        Ok(Self { parts: ArcSwapOption::from_pointee(parts) })
+    }
+
+    /// Tells the parts what a reload has changed in these sections of the file.
+    pub(crate) fn follow(&self, py: Python<'_>, sections: &[&'static str]) -> PyResult<()> {
+        let parts = self.parts()?;
+        if sections.contains(&"instances") {
+            parts.balancer.listed_anew(py)?;
+        }
+        if sections.contains(&"circuit_breaker")
+            && let Ok(breaker) = parts.circuit_breaker.bind(py).cast::<CircuitBreaker>()
+        {
+            let config = parts.core.circuit_breaker().config();
+            breaker.setattr(intern!(py, "config"), dataclass_of(py, &config)?)?;
+            *lock(&parts.inherited) = config;
+        }
+        if sections.contains(&"retry") || sections.contains(&"budget") {
+            let policy = parts.core.retry_policy();
+            let config = policy.config().clone();
+            for (name, value) in retry_fields(py, &config)? {
+                parts.retry_policy.bind(py).setattr(name.cast::<PyString>()?, value)?;
+            }
+            *lock(&parts.retry) = config;
+        }
+        Ok(())
     }
 
     fn replace(
@@ -644,6 +689,42 @@ impl Parts {
         })
     }
 
+    /// The parts of a proxy that exists: objects are made for them.
+    fn of_core(py: Python<'_>, core: Core, clock: Option<&Py<ManualClock>>) -> PyResult<Self> {
+        let load_balancer = Bound::new(py, LoadBalancer::of(core.load_balancer().clone()))?;
+        let breaker = CircuitBreaker::of_core(py, core.circuit_breaker())?;
+        let policy = core.retry_policy();
+        let fields = retry_fields(py, policy.config())?;
+        fields.set_item("clock", clock)?;
+        let listeners = Arc::new(Listeners::default());
+        let told = Arc::clone(&listeners);
+        core.subscribe(move |event: &Event| told.tell(event));
+        let rest = Rest {
+            instance_circuit_breaker: None,
+            config: core.config(),
+            budget: policy.budget().cloned(),
+            listeners,
+            clock: clock.map(|clock| clock.clone_ref(py)),
+        };
+        Ok(Self {
+            name: PyString::new(py, core.name()).unbind(),
+            balancer: Arc::clone(load_balancer.get().balancer()),
+            load_balancer: load_balancer.into_any().unbind(),
+            circuit: Some(Arc::clone(breaker.get().circuit())),
+            circuit_breaker: breaker.into_any(),
+            retry_policy: retry_policy_class(py)?.call((), Some(&fields))?.unbind(),
+            rest: Arc::new(rest),
+            instance_rules: None,
+            retry: Mutex::new(policy.config().clone()),
+            inherited: Mutex::new(core.circuit_breaker().config()),
+            chooser: Chooser::Ours,
+            policy: Policy::Ours,
+            is_guarded: false,
+            is_plain: true,
+            core,
+        })
+    }
+
     pub(crate) fn core(&self) -> &Core {
         &self.core
     }
@@ -713,6 +794,27 @@ impl Parts {
         };
         waits.call_method1(intern!(py, "sleep"), (after.as_secs_f64(),)).map(drop)
     }
+}
+
+fn retry_policy_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static POLICY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    POLICY.import(py, "codomyrmex.service_mesh.retry", "RetryPolicy")
+}
+
+/// The attributes of a policy that retries so.
+fn retry_fields<'py>(py: Python<'py>, config: &RetryConfig) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    fields.set_item("max_retries", config.max_retries())?;
+    fields.set_item("initial_delay", config.initial_delay().as_secs_f64())?;
+    fields.set_item("max_delay", config.max_delay().as_secs_f64())?;
+    fields.set_item("exponential_base", config.exponential_base())?;
+    match config.jitter() {
+        Jitter::None => fields.set_item("jitter", false)?,
+        Jitter::Proportional => fields.set_item("jitter", true)?,
+        other => fields.set_item("jitter", other.as_str())?,
+    }
+    fields.set_item("retry_after_max", config.retry_after_max().as_secs_f64())?;
+    Ok(fields)
 }
 
 /// How a policy retries, from its attributes, which may be assigned at any time.
@@ -791,8 +893,7 @@ fn needs(part: &Bound<'_, PyAny>, name: &str, method: &str) -> PyResult<()> {
 
 /// Whether a policy is not ours, or a subclass has this method of its own.
 fn overrides(policy: &Bound<'_, PyAny>, method: &str) -> PyResult<bool> {
-    static POLICY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let ours = POLICY.import(policy.py(), "codomyrmex.service_mesh.retry", "RetryPolicy")?;
+    let ours = retry_policy_class(policy.py())?;
     if policy.get_type().is(ours) {
         return Ok(false);
     }
