@@ -740,7 +740,6 @@ impl RetryBudget {
 
 impl RetryBudget {
     /// The budget that the core charges.
-    #[expect(dead_code, reason = "for the service proxy")]
     pub(crate) fn core(&self) -> &CoreBudget {
         &self.core
     }
