@@ -35,7 +35,7 @@ def test_a_timedelta_is_as_good_as_seconds_and_reads_as_seconds():
     ("field", "value", "text"),
     [
         ("failure_threshold", 0, "failure_threshold is 0; allowed: 1 or more"),
-        ("success_threshold", -1, "success_threshold is -1; allowed: 1 or more"),
+        ("success_threshold", -1, "success_threshold is -1; allowed: 1 to 16777215"),
         ("half_open_max_calls", 2**70, f"half_open_max_calls is {2**70}; allowed: 1 to 16777215"),
         ("timeout_seconds", -1, "timeout_seconds is -1; allowed: a finite number of seconds, at least 0"),
         ("timeout_seconds", float("nan"), "timeout_seconds is NaN; allowed: a finite number of seconds, at least 0"),
