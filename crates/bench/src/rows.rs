@@ -31,7 +31,7 @@ fn breakers() -> Vec<Row> {
     let config = CircuitBreakerConfig::builder().failure_threshold(1).timeout(Duration::from_secs(3600));
     let open = CircuitBreaker::with_config("b", config.build().expect("a valid configuration"));
     open.record_failure();
-    let after = open.clone();
+    let (after, permits) = (open.clone(), open.clone());
     vec![
         // Three over the function alone, which takes one.
         succeeds("breaker, Closed: success", CircuitBreaker::new("b")).bar(4.0, 4.0),
@@ -41,6 +41,11 @@ fn breakers() -> Vec<Row> {
         })
         .bar(25.0, 30.0)
         .holds(move || after.state() == CircuitState::Open),
+        // Without the error that names the circuit.
+        ours("breaker, Open: refusal of a permit", move |_| {
+            let _ = black_box(permits.try_acquire());
+        })
+        .bar(25.0, 30.0),
         succeeds("count window of 100: success", with_count_window()).bar(5.0, 5.0),
         fails_one_in_four("count window of 100: one failure in four", with_count_window()).bar(40.0, 110.0),
         succeeds("time window of 10 s: success", with_time_window()).bar(40.0, 50.0),
