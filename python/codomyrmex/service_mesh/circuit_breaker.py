@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import update_wrapper
 from typing import Any
 
-from ._native import CircuitBreaker, Permit
+from ._native import CircuitBreaker, Permit, halves_of_a_call
 from .models import CircuitBreakerConfig, CircuitEvent, CircuitOpenError, CircuitState, CountWindow, TimeWindow
 from .unbegun import Unbegun, named_after
 
@@ -29,7 +29,7 @@ __all__ = [
 
 def guard_coroutine_function(func: Callable[..., Coroutine[Any, Any, Any]], breaker: CircuitBreaker) -> Any:
     """A coroutine function whose awaited calls are protected."""
-    begin, succeed, fail = breaker._begin, breaker._succeed, breaker._fail
+    (begin, succeed), fail = halves_of_a_call(breaker), breaker._fail
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         leave = begin()
