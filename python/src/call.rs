@@ -196,7 +196,7 @@ impl Parts {
                 if let Err(error) = result {
                     memory.last = Some(error);
                 }
-                Ok(Next::Retry { after: self.wait(py, after, number)?, call })
+                Ok(Next::Retry { after: self.wait(py, after, answer.earliest_retry(), number)?, call })
             }
         }
     }
@@ -212,7 +212,7 @@ impl Parts {
         let number = attempt.number();
         let last_one = attempts_at_most().is_some_and(|most| number >= most) || self.policy == Policy::Executes;
         match attempt.stop(Answer::failure().retryable(!last_one)) {
-            Ok((after, call)) => Ok(Next::Retry { after: self.wait(py, after, number)?, call }),
+            Ok((after, call)) => Ok(Next::Retry { after: self.wait(py, after, None, number)?, call }),
             Err(refused) => Err(self.refusal(py, &refused, memory.last.take())),
         }
     }
@@ -229,8 +229,7 @@ impl Parts {
             Err(error) => error,
         };
         if number > 1 {
-            let note = format!("{}: the last of {number} attempts", self.name(py));
-            error.value(py).call_method1(intern!(py, "add_note"), (note,))?;
+            self.note(py, &error, number);
         }
         // A breaker of the user's own may have refused this attempt; the failure before it is its cause.
         if let Some(last) = memory.last.take()
@@ -243,13 +242,13 @@ impl Parts {
     }
 
     /// The wait before the next attempt: the machine's, unless a subclass has its own, and none while nobody waits.
-    fn wait(&self, py: Python<'_>, after: Duration, number: u32) -> PyResult<Duration> {
+    fn wait(&self, py: Python<'_>, after: Duration, earliest: Option<Duration>, number: u32) -> PyResult<Duration> {
         if self.policy != Policy::Delays {
             return Ok(wait(after));
         }
         let policy = self.retry_policy.bind(py);
         let delay = policy.call_method1(intern!(py, "get_delay"), (number - 1,))?;
-        Ok(wait(duration("delay", &delay)?))
+        Ok(wait(duration("get_delay", &delay)?.max(earliest.unwrap_or_default())))
     }
 
     /// What a caller gets whom the machine refused.
@@ -288,11 +287,16 @@ impl Parts {
             error.set_cause(py, Some(last));
         }
         if attempts > 1 {
-            let note = format!("{name}: after {attempts} attempts");
-            // A note that cannot be added says less, and nothing wrong.
-            let _ = error.value(py).call_method1(intern!(py, "add_note"), (note,));
+            self.note(py, &error, attempts);
         }
         error
+    }
+
+    /// Says of an error that is about to be raised how many attempts there were.
+    fn note(&self, py: Python<'_>, error: &PyErr, attempts: u32) {
+        let note = format!("the call of {} ended after {attempts} attempts", self.name(py));
+        // An error that takes no notes is as good without.
+        drop(error.value(py).call_method1(intern!(py, "add_note"), (note,)));
     }
 }
 
@@ -311,8 +315,8 @@ impl Context for PyErr {
 
 /// One call that Python drives: the async drivers'.
 ///
-/// `admit` gives the instance; then exactly one of `returned`, `raised` and `timed_out` says what came of it. They give the
-/// seconds to wait before the next `admit`, or nothing if the call is over. Dropped, the attempt was cancelled.
+/// `begin` makes an attempt; then exactly one of `returned`, `raised` and `timed_out` says what came of it. They give the
+/// seconds to wait before the next `begin`, or nothing if the call is over. Dropped, the attempt was cancelled.
 #[pyclass(frozen, weakref, module = "codomyrmex.service_mesh._native")]
 pub(crate) struct Call {
     proxy: Py<ServiceProxy>,
@@ -379,8 +383,15 @@ impl Call {
 
 #[pymethods]
 impl Call {
-    /// Begins the next attempt, and gives the instance to call.
-    fn admit<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// Begins the next attempt: calls the function with the instance, and gives what it returns and the seconds that the
+    /// attempt may take, if anything limits it.
+    fn begin<'py>(
+        &self,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<f64>)> {
+        let py = func.py();
         let (step, mut memory) = self.take();
         let Step::Ready(call) = step else {
             self.put(step, memory);
@@ -388,16 +399,15 @@ impl Call {
         };
         let attempt = self.parts.admit(py, call, &mut memory)?;
         let instance = self.parts.instance(py, &attempt)?;
+        let limit = attempt.time_left().map(|left| left.as_secs_f64());
         self.put(Step::Running(attempt), memory);
-        Ok(instance)
+        Ok((self.parts.invoke(func, &instance, args, kwargs)?, limit))
     }
 
-    /// The seconds that the attempt under way may still take; none if nothing limits it.
-    fn time_left(&self) -> Option<f64> {
-        match &self.lock().step {
-            Step::Running(attempt) => attempt.time_left().map(|left| left.as_secs_f64()),
-            _ => None,
-        }
+    /// Whether an attempt is under way.
+    #[getter]
+    fn is_running(&self) -> bool {
+        matches!(self.lock().step, Step::Running(_))
     }
 
     /// The attempt came to this result.
@@ -425,18 +435,6 @@ impl Call {
         let (attempt, mut memory) = self.attempt()?;
         let next = self.parts.settle_late(py, attempt, &mut memory)?;
         Ok(self.go_on(next, memory))
-    }
-
-    /// Runs a function under the breaker, if that wants to run it itself.
-    #[pyo3(signature = (func, instance, args, kwargs))]
-    fn invoke<'py>(
-        &self,
-        func: &Bound<'py, PyAny>,
-        instance: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.parts.invoke(func, instance, args, kwargs)
     }
 
     /// The clock that its waits go by, if it is a manual one.

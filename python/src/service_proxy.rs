@@ -4,6 +4,7 @@
 //! breaker that overrides a step of a call, or is none of ours, runs the attempts itself; a policy that overrides its delay
 //! is asked for it, and one that overrides `execute` runs the calls itself, each of one attempt.
 
+use std::convert::Infallible;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,10 +13,10 @@ use arc_swap::{ArcSwapOption, Guard};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
+use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 use service_mesh::{
-    Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, Explanation, Jitter, Refused, RetryBudget,
+    Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, Explanation, Jitter, Refused, RetryBudget as CoreBudget,
     RetryBudgetConfig, RetryConfig, RetryPolicy as CorePolicy, ServiceProxy as Core, ServiceProxyConfig,
 };
 
@@ -27,6 +28,7 @@ use crate::event::circuit_event;
 use crate::guarded::is_coroutine;
 use crate::instance::text;
 use crate::load_balancer::{Balancer, Key, LoadBalancer, overrides_get_instance};
+use crate::retry::{RetryBudget, RetryPolicy, Switches};
 use crate::seconds::{duration, kind};
 use crate::story::story;
 use crate::testing::{ManualClock, environment};
@@ -55,6 +57,8 @@ pub(crate) struct Parts {
     retry: Mutex<RetryConfig>,
     /// What the instances' circuits have inherited from the service's.
     inherited: Mutex<Arc<CircuitBreakerConfig>>,
+    /// What must be known at once of the policy, where it is ours.
+    switches: Option<Arc<Switches>>,
     /// The service's circuit, where it is the core's too.
     circuit: Option<Arc<Circuit>>,
     pub(crate) chooser: Chooser,
@@ -97,7 +101,7 @@ pub(crate) enum Policy {
 struct Rest {
     instance_circuit_breaker: Option<Py<PyAny>>,
     config: ServiceProxyConfig,
-    budget: Option<RetryBudget>,
+    budget: Option<CoreBudget>,
     listeners: Arc<Listeners>,
     clock: Option<Py<ManualClock>>,
 }
@@ -164,7 +168,7 @@ impl ServiceProxy {
 
     #[pyo3(signature = (
         service_name, load_balancer = None, circuit_breaker = None, retry_policy = None, *,
-        instance_circuit_breaker = None, timeout = None, attempt_timeout = None, budget = None,
+        instance_circuit_breaker = Said::Nothing, timeout = None, attempt_timeout = None, budget = Said::Nothing,
         max_ejected_ratio = None, explain_ratio = None, listeners = None, clock = None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "they are named, in Python")]
@@ -174,10 +178,10 @@ impl ServiceProxy {
         load_balancer: Option<&Bound<'_, PyAny>>,
         circuit_breaker: Option<&Bound<'_, PyAny>>,
         retry_policy: Option<&Bound<'_, PyAny>>,
-        instance_circuit_breaker: Option<&Bound<'_, PyAny>>,
+        instance_circuit_breaker: Said<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
         attempt_timeout: Option<&Bound<'_, PyAny>>,
-        budget: Option<&Bound<'_, PyAny>>,
+        budget: Said<'_>,
         max_ejected_ratio: Option<&Bound<'_, PyAny>>,
         explain_ratio: Option<&Bound<'_, PyAny>>,
         listeners: Option<&Bound<'_, PyAny>>,
@@ -199,9 +203,9 @@ impl ServiceProxy {
         }
         let config = config.build().map_err(|error| config_error(py, &error))?;
         let rest = Arc::new(Rest {
-            instance_circuit_breaker: instance_circuit_breaker.map(|config| config.clone().unbind()),
+            instance_circuit_breaker: instance_circuit_breaker.this().map(Bound::unbind),
             config,
-            budget: budget_of(budget, clock)?,
+            budget: budget_of(budget.this().as_ref(), clock)?,
             listeners: Arc::new(Listeners::of(listeners)?),
             clock: clock.map(|clock| clock.clone().unbind()),
         });
@@ -217,7 +221,7 @@ impl ServiceProxy {
         };
         let retry_policy = match retry_policy {
             Some(policy) => policy.clone(),
-            None => retry_policy_class(py)?.call((), Some(&options))?,
+            None => py.get_type::<RetryPolicy>().call((), Some(&options))?,
         };
         let name = service_name.str()?;
         let parts = Parts::new(&name, &load_balancer, &circuit_breaker, &retry_policy, rest)?;
@@ -551,14 +555,18 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static DRIVEN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         loop {
             if let Ok(coroutine) = &result
                 && is_coroutine(coroutine)
             {
+                let limit = attempt.time_left().map(|left| left.as_secs_f64());
                 let call = Call::running(slf.clone().unbind(), parts.share(), attempt.into_owned(), memory);
-                return AWAITED.import(py, MODULE, "_awaited")?.call1((call, coroutine, func, args, kwargs));
+                let none = py.None();
+                return DRIVEN
+                    .import(py, MODULE, "_driven")?
+                    .call1((&none, &none, call, coroutine, limit, func, args, kwargs));
             }
             match parts.settle(py, attempt, result, &mut memory)? {
                 Next::Return(result) => return Ok(result),
@@ -618,6 +626,7 @@ impl Parts {
         );
         let circuit = circuit_breaker.cast::<CircuitBreaker>().ok().map(|breaker| Arc::clone(breaker.get().circuit()));
         let is_guarded = circuit.as_ref().is_none_or(|circuit| circuit.is_hooked());
+        let ours_policy = retry_policy.cast::<RetryPolicy>().ok();
         let way = if overrides(retry_policy, "execute")? {
             Policy::Executes
         } else if overrides(retry_policy, "get_delay")? {
@@ -644,12 +653,12 @@ impl Parts {
         let mut instance_rules = None;
         match &rest.instance_circuit_breaker {
             None => {}
-            Some(given) if !given.bind(py).is_truthy()? => builder = builder.without_instance_circuit_breakers(),
+            Some(given) if is_off(given.bind(py)) => builder = builder.without_instance_circuit_breakers(),
             Some(given) => {
                 let config = given.bind(py).cast::<CircuitBreakerRules>().map_err(|_| {
                     let kind = kind(given.bind(py));
                     PyTypeError::new_err(format!(
-                        "instance_circuit_breaker must be a CircuitBreakerConfig or False, not {kind}"
+                        "instance_circuit_breaker must be a CircuitBreakerConfig or None, not {kind}"
                     ))
                 })?;
                 let follower = Arc::new(InstanceRules::default());
@@ -661,8 +670,8 @@ impl Parts {
         }
         let retry = retry_config(retry_policy)?;
         let policy = CorePolicy::builder().config(retry.clone()).environment(environment);
-        builder = match &rest.budget {
-            Some(budget) => builder.retry_policy(policy.budget(budget.clone()).build()),
+        builder = match budget_of_policy(retry_policy).or_else(|| rest.budget.clone()) {
+            Some(budget) => builder.retry_policy(policy.budget(budget).build()),
             None => builder.retry_policy(policy.build()).without_retry_budget(),
         };
         let core = builder.build();
@@ -678,6 +687,7 @@ impl Parts {
             circuit_breaker: circuit_breaker.clone().unbind(),
             retry_policy: retry_policy.clone().unbind(),
             circuit: circuit.filter(|_| !is_guarded),
+            switches: ours_policy.map(|policy| Arc::clone(policy.get().switches())),
             rest,
             instance_rules,
             retry: Mutex::new(retry),
@@ -696,6 +706,7 @@ impl Parts {
         let policy = core.retry_policy();
         let fields = retry_fields(py, policy.config())?;
         fields.set_item("clock", clock)?;
+        let retry_policy = py.get_type::<RetryPolicy>().call((), Some(&fields))?.cast_into::<RetryPolicy>()?;
         let listeners = Arc::new(Listeners::default());
         let told = Arc::clone(&listeners);
         core.subscribe(move |event: &Event| told.tell(event));
@@ -712,7 +723,8 @@ impl Parts {
             load_balancer: load_balancer.into_any().unbind(),
             circuit: Some(Arc::clone(breaker.get().circuit())),
             circuit_breaker: breaker.into_any(),
-            retry_policy: retry_policy_class(py)?.call((), Some(&fields))?.unbind(),
+            switches: Some(Arc::clone(retry_policy.get().switches())),
+            retry_policy: retry_policy.into_any().unbind(),
             rest: Arc::new(rest),
             instance_rules: None,
             retry: Mutex::new(policy.config().clone()),
@@ -740,11 +752,21 @@ impl Parts {
     /// Whether somebody wants to see the results of attempts.
     #[inline]
     pub(crate) fn judges_results(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.circuit.as_ref().is_none_or(|circuit| !circuit.is_plain()) {
-            return Ok(true);
+        let plain_circuit = self.circuit.as_ref().is_some_and(|circuit| circuit.is_plain());
+        let plain_policy = self.switches.as_ref().is_some_and(|switches| !switches.judges_results());
+        if plain_circuit && plain_policy { Ok(false) } else { self.asks_for_results(py) }
+    }
+
+    #[cold]
+    fn asks_for_results(&self, py: Python<'_>) -> PyResult<bool> {
+        let name = intern!(py, "failed_result");
+        let config = self.circuit_breaker.bind(py).getattr_opt(intern!(py, "config"))?;
+        for judge in [Some(self.retry_policy.bind(py).clone()), config].into_iter().flatten() {
+            if judge.getattr_opt(name)?.is_some_and(|failed| !failed.is_none()) {
+                return Ok(true);
+            }
         }
-        let failed = self.retry_policy.bind(py).getattr_opt(intern!(py, "failed_result"))?;
-        Ok(failed.is_some_and(|failed| !failed.is_none()))
+        Ok(false)
     }
 
     /// Tells the core what has been assigned to the parts since: to be called before a verdict that may depend on it.
@@ -752,8 +774,9 @@ impl Parts {
         let retry = retry_config(self.retry_policy.bind(py))?;
         if std::mem::replace(&mut *lock(&self.retry), retry.clone()) != retry {
             let policy = CorePolicy::builder().config(retry).environment(self.environment(py));
-            self.core.update_retry_policy(match &self.rest.budget {
-                Some(budget) => policy.budget(budget.clone()).build(),
+            let budget = budget_of_policy(self.retry_policy.bind(py)).or_else(|| self.rest.budget.clone());
+            self.core.update_retry_policy(match budget {
+                Some(budget) => policy.budget(budget).build(),
                 None => policy.build(),
             });
         }
@@ -796,11 +819,6 @@ impl Parts {
     }
 }
 
-fn retry_policy_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    static POLICY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    POLICY.import(py, "codomyrmex.service_mesh.retry", "RetryPolicy")
-}
-
 /// The attributes of a policy that retries so.
 fn retry_fields<'py>(py: Python<'py>, config: &RetryConfig) -> PyResult<Bound<'py, PyDict>> {
     let fields = PyDict::new(py);
@@ -817,9 +835,17 @@ fn retry_fields<'py>(py: Python<'py>, config: &RetryConfig) -> PyResult<Bound<'p
     Ok(fields)
 }
 
-/// How a policy retries, from its attributes, which may be assigned at any time.
+/// The budget that a policy of ours was given; it counts in place of the proxy's.
+fn budget_of_policy(policy: &Bound<'_, PyAny>) -> Option<CoreBudget> {
+    policy.cast::<RetryPolicy>().ok().and_then(|policy| policy.get().core().budget().cloned())
+}
+
+/// How a policy retries now: its fields may be assigned at any time. One that is not ours is read by attribute.
 fn retry_config(policy: &Bound<'_, PyAny>) -> PyResult<RetryConfig> {
     let py = policy.py();
+    if let Ok(ours) = policy.cast::<RetryPolicy>() {
+        return Ok(ours.get().core().config().clone());
+    }
     let mut config = RetryConfig::builder();
     if let Some(retries) = policy.getattr_opt(intern!(py, "max_retries"))? {
         config = config.max_retries(whole("max_retries", &retries, "0 to 4294967295")?);
@@ -857,25 +883,49 @@ fn config_of(breaker: &Bound<'_, PyAny>) -> PyResult<CircuitBreakerConfig> {
     }
 }
 
+/// What was said of something, if anything was: `None` says that there is none.
+enum Said<'py> {
+    Nothing,
+    This(Bound<'py, PyAny>),
+}
+
+impl<'py> Said<'py> {
+    fn this(self) -> Option<Bound<'py, PyAny>> {
+        match self {
+            Self::Nothing => None,
+            Self::This(this) => Some(this),
+        }
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Said<'py> {
+    type Error = Infallible;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> Result<Self, Infallible> {
+        Ok(Self::This(object.to_owned()))
+    }
+}
+
+/// `None` and `False` switch off.
+fn is_off(said: &Bound<'_, PyAny>) -> bool {
+    said.is_none() || said.is(PyBool::new(said.py(), false))
+}
+
 /// The budget that was asked for: the default one, none, or one of its own.
 fn budget_of(
     budget: Option<&Bound<'_, PyAny>>,
     clock: Option<&Bound<'_, ManualClock>>,
-) -> PyResult<Option<RetryBudget>> {
-    let default = || RetryBudget::with_environment(RetryBudgetConfig::default(), environment(clock));
+) -> PyResult<Option<CoreBudget>> {
+    let default = || CoreBudget::with_environment(RetryBudgetConfig::default(), environment(clock));
     match budget {
         None => Ok(Some(default())),
-        Some(budget) if budget.is_instance_of::<PyBool>() => Ok(budget.is_truthy()?.then(default)),
+        Some(budget) if is_off(budget) => Ok(None),
+        Some(budget) if budget.is_instance_of::<PyBool>() => Ok(Some(default())),
+        Some(budget) if budget.is_instance_of::<RetryBudget>() => {
+            Ok(Some(budget.cast::<RetryBudget>()?.get().core().clone()))
+        }
         Some(budget) => {
-            if let Ok(shared) = budget.cast::<crate::retry::RetryBudget>() {
-                return Ok(Some(shared.get().core().clone()));
-            }
-            let py = budget.py();
-            let ratio = number("ratio", &budget.getattr("ratio")?)?;
-            let floor = number("floor_per_second", &budget.getattr("floor_per_second")?)?;
-            let config = RetryBudgetConfig::builder().ratio(ratio).floor_per_second(floor).build();
-            let config = config.map_err(|error| config_error(py, &error))?;
-            Ok(Some(RetryBudget::with_environment(config, environment(clock))))
+            Err(PyTypeError::new_err(format!("budget must be a RetryBudget or None, not {}", kind(budget))))
         }
     }
 }
@@ -896,8 +946,8 @@ fn needs(part: &Bound<'_, PyAny>, name: &str, method: &str) -> PyResult<()> {
 
 /// Whether a policy is not ours, or a subclass has this method of its own.
 fn overrides(policy: &Bound<'_, PyAny>, method: &str) -> PyResult<bool> {
-    let ours = retry_policy_class(policy.py())?;
-    if policy.get_type().is(ours) {
+    let ours = policy.py().get_type::<RetryPolicy>();
+    if policy.get_type().is(&ours) {
         return Ok(false);
     }
     match policy.get_type().getattr_opt(method)? {

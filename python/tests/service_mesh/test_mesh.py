@@ -12,8 +12,6 @@ from codomyrmex.service_mesh.models import CircuitOpenError, CircuitState, LoadB
 from codomyrmex.service_mesh.service_proxy import ServiceProxy
 from codomyrmex.service_mesh.testing import ManualClock
 
-pytest.importorskip("codomyrmex.service_mesh.retry")
-
 POLICY = """
 [services.carts]
 
