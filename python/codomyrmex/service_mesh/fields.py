@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
+    from ._native import RetryBudget
     from .models import CircuitEvent, CountWindow, Errors, Seconds, TimeWindow
+    from .retry import Jitter
     from .testing import ManualClock
 
-__all__ = ["CircuitBreakerFields", "CircuitBreakerOptions"]
+__all__ = ["CircuitBreakerFields", "CircuitBreakerOptions", "RetryOptions"]
 
 
 class CircuitBreakerFields(TypedDict, total=False):
@@ -35,4 +37,19 @@ class CircuitBreakerOptions(CircuitBreakerFields, total=False):
     """The same, and the other arguments of `CircuitBreaker`."""
 
     listeners: Iterable[Callable[[CircuitEvent], object]] | None
+    clock: ManualClock | None
+
+
+class RetryOptions(TypedDict, total=False):
+    """The arguments of `RetryPolicy` but the first."""
+
+    initial_delay: Seconds
+    max_delay: Seconds
+    exponential_base: float
+    jitter: Jitter
+    retry_after_max: Seconds
+    on: Errors
+    ignore: Errors
+    failed_result: Callable[[Any], bool] | None
+    budget: RetryBudget | None
     clock: ManualClock | None
