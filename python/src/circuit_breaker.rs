@@ -225,7 +225,7 @@ impl CircuitBreaker {
                 Err(refusal) => Self::refuse(slf, func, refusal),
             };
         };
-        match func.call(args, kwargs) {
+        match call(func, args, kwargs) {
             Ok(result) if circuit.is_plain() && !is_coroutine(&result) => {
                 circuit.core.permit_of(number).success();
                 Ok(result)
@@ -901,6 +901,16 @@ pub(crate) fn awaited<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     AWAITED.import(breaker.py(), HELPERS, "awaited")?.call1((breaker, coroutine))
+}
+
+/// Calls a function with what is left of the arguments of ours; nothing at all goes a shorter way.
+#[inline]
+pub(crate) fn call<'py>(
+    func: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if args.is_empty() && kwargs.is_none() { func.call0() } else { func.call(args, kwargs) }
 }
 
 /// Tells Python's listeners what has happened.

@@ -50,7 +50,7 @@ mod _native {
     #[pymodule_export]
     use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
     #[pymodule_export]
-    use crate::guarded::{guard_with_circuit_breaker, guard_with_retry_policy};
+    use crate::guarded::{guard_with_circuit_breaker, guard_with_retry_policy, halves_of_a_call};
     #[pymodule_export]
     use crate::instance::InstanceState;
     #[pymodule_export]

@@ -15,6 +15,7 @@ use service_mesh::{
     RetryPolicy as Core, Retrying, UnknownWord,
 };
 
+use crate::circuit_breaker::call;
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
 use crate::guarded::is_coroutine;
@@ -187,7 +188,7 @@ impl RetryPolicy {
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let began = this.begin();
-        let result = func.call(args, kwargs);
+        let result = call(func, args, kwargs);
         if let Ok(value) = &result {
             if is_coroutine(value) {
                 return awaited(slf, began, func, args, kwargs, value);
@@ -748,7 +749,6 @@ impl RetryBudget {
 
 impl RetryBudget {
     /// The budget that the core charges.
-    #[expect(dead_code, reason = "for the service proxy")]
     pub(crate) fn core(&self) -> &CoreBudget {
         &self.core
     }

@@ -770,6 +770,9 @@ fn budget_of(
         None => Ok(Some(default())),
         Some(budget) if budget.is_instance_of::<PyBool>() => Ok(budget.is_truthy()?.then(default)),
         Some(budget) => {
+            if let Ok(shared) = budget.cast::<crate::retry::RetryBudget>() {
+                return Ok(Some(shared.get().core().clone()));
+            }
             let py = budget.py();
             let ratio = number("ratio", &budget.getattr("ratio")?)?;
             let floor = number("floor_per_second", &budget.getattr("floor_per_second")?)?;

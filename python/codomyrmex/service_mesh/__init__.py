@@ -22,6 +22,7 @@ from .models import (  # noqa: E402
     TimeWindow,
 )
 from .public_decorators import with_circuit_breaker, with_retry  # noqa: E402
+from .service_proxy import ServiceProxy  # noqa: E402
 
 __all__ = [
     "AttemptTimedOutError",
@@ -42,6 +43,7 @@ __all__ = [
     "RetryPolicy",
     "ServiceInstance",
     "ServiceMeshError",
+    "ServiceProxy",
     "TimeWindow",
     "with_circuit_breaker",
     "with_retry",

@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import update_wrapper
 from typing import Any
 
-from ._native import CircuitBreaker, Permit
+from ._native import CircuitBreaker, Permit, halves_of_a_call
 from .models import CircuitBreakerConfig, CircuitEvent, CircuitOpenError, CircuitState, CountWindow, TimeWindow
+from .unbegun import Unbegun, named_after
 
 __all__ = [
     "CircuitBreaker",
@@ -28,7 +29,7 @@ __all__ = [
 
 def guard_coroutine_function(func: Callable[..., Coroutine[Any, Any, Any]], breaker: CircuitBreaker) -> Any:
     """A coroutine function whose awaited calls are protected."""
-    begin, succeed, fail = breaker._begin, breaker._succeed, breaker._fail
+    (begin, succeed), fail = halves_of_a_call(breaker), breaker._fail
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         leave = begin()
@@ -88,15 +89,15 @@ def guard_async_generator_function(func: Callable[..., AsyncGenerator[Any, Any]]
     return update_wrapper(guarded, func)
 
 
-async def awaited(breaker: CircuitBreaker, coroutine: Coroutine[Any, Any, Any]) -> Any:
+def awaited(breaker: CircuitBreaker, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
     """The same coroutine under the breaker, which is asked when this is awaited."""
+    return named_after(_awaited(breaker, Unbegun(coroutine)), coroutine)
+
+
+async def _awaited(breaker: CircuitBreaker, unbegun: Unbegun) -> Any:
+    leave = breaker._begin()
     try:
-        leave = breaker._begin()
-    except BaseException:
-        coroutine.close()
-        raise
-    try:
-        result = await coroutine
+        result = await unbegun.coroutine
     except BaseException as error:
         breaker._fail(leave, error)
         raise

@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from datetime import datetime, timedelta, timezone
 from functools import update_wrapper
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 from ._native import RetryBudget, RetryCall, RetryPolicy
+from .unbegun import Unbegun, named_after
 
 __all__ = ["Attempt", "Attempts", "RetryBudget", "RetryPolicy"]
 
@@ -122,18 +123,23 @@ def retry_coroutine_function(func: Callable[..., Coroutine[Any, Any, Any]], poli
     return update_wrapper(retried, func)
 
 
-async def awaited(
+def awaited(
     policy: RetryPolicy,
     call: RetryCall | None,
     func: Callable[..., Coroutine[Any, Any, Any]],
     args: tuple[Any, ...],
     kwargs: dict[str, Any] | None,
     first: Coroutine[Any, Any, Any],
-) -> Any:
+) -> Coroutine[Any, Any, Any]:
     """The awaited call of a function that gave back a coroutine, `first`, for its first attempt."""
-    call = call or policy._call()
+    return named_after(_awaited(policy, call or policy._call(), func, args, kwargs or {}, Unbegun(first)), first)
+
+
+async def _awaited(
+    policy: RetryPolicy, call: RetryCall, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], unbegun: Unbegun
+) -> Any:
     try:
-        result = await first
+        result = await unbegun.coroutine
     except Exception as error:
         wait = call.after_error(error)
         if wait is None:
@@ -142,7 +148,7 @@ async def awaited(
         wait = call.after_result(result)
         if wait is None:
             return result
-    return await _again(policy, call, wait, func, args, kwargs or {})
+    return await _again(policy, call, wait, func, args, kwargs)
 
 
 async def _again(
@@ -286,6 +292,3 @@ def restored(kind: type[RetryPolicy], settings: dict[str, Any], state: dict[str,
     RetryPolicy.__init__(policy, **settings)
     policy.__dict__.update(state)
     return policy
-
-
-Jitter = bool | Literal["none", "proportional", "full", "equal", "decorrelated"]

@@ -93,7 +93,7 @@ def test_02_an_interrupted_probe_gives_its_place_back(interruption: type[BaseExc
 
 
 def test_03_no_more_probes_run_at_once_than_are_allowed() -> None:
-    config = CircuitBreakerConfig(failure_threshold=1, success_threshold=1000, timeout_seconds=0, half_open_max_calls=1)
+    config = CircuitBreakerConfig(failure_threshold=1, success_threshold=10_000, timeout_seconds=0, half_open_max_calls=1)
     breaker = CircuitBreaker("b", config)
     trip(breaker)
     counted = threading.Lock()
