@@ -4,16 +4,14 @@
 //! does not count as a failure is not tried again unless the policy names it, and a result that the policy calls failed
 //! is one to the circuits too.
 
-use std::time::Duration;
-
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use service_mesh::{Answer, Outcome, duration_from_seconds};
+use service_mesh::{Answer, Outcome};
 
 use crate::config::CircuitBreakerRules;
 use crate::errors::models;
-use crate::predicates::{error_outcome, matches};
+use crate::predicates::{asked_to_wait, error_outcome, matches};
 
 /// Whoever judges a call's results.
 pub(crate) struct Judges<'a, 'py> {
@@ -40,10 +38,7 @@ impl<'py> Judges<'_, 'py> {
         };
         let ignored = ignore.map_or(Ok(false), |ignore| matches(&ignore, error))?;
         let answer = answer.retryable(retryable && !ignored);
-        Ok(match retry_after(error)? {
-            Some(wait) if answer.is_retryable() => answer.retry_after(wait),
-            _ => answer,
-        })
+        if answer.is_retryable() { asked_to_wait(answer, error) } else { Ok(answer) }
     }
 
     /// What a result means.
@@ -53,7 +48,8 @@ impl<'py> Judges<'_, 'py> {
         let by_policy = failed(self.retry_policy, result)?;
         let is_failure = by_breaker.or(by_policy).unwrap_or(false);
         let retryable = by_policy.or(by_breaker).unwrap_or(false);
-        Ok(answer(if is_failure { Outcome::Failure } else { Outcome::Success }, retryable))
+        let answer = answer(if is_failure { Outcome::Failure } else { Outcome::Success }, retryable);
+        if retryable { asked_to_wait(answer, result) } else { Ok(answer) }
     }
 
     /// The breaker's configuration, if it is one of ours and thus has predicates.
@@ -78,10 +74,4 @@ fn answer(outcome: Outcome, retryable: bool) -> Answer {
         Outcome::Neutral => Answer::neutral(),
     };
     answer.retryable(retryable)
-}
-
-/// When the one that was called wants to be asked again.
-fn retry_after(error: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
-    let told = error.getattr_opt(intern!(error.py(), "retry_after"))?.and_then(|told| told.extract().ok());
-    Ok(told.and_then(|seconds| duration_from_seconds("retry_after", seconds).ok()))
 }

@@ -75,8 +75,8 @@ impl Parts {
                 break;
             }
         }
-        let mut names = named.into_iter();
-        let admitted = call.admit_by(|| names.next());
+        let mut next = named.into_iter();
+        let admitted = call.admit_by(|| next.next());
         memory.tried.extend(admitted.as_ref().ok().map(|attempt| attempt.instance().id.clone()));
         Ok(admitted)
     }
@@ -196,7 +196,7 @@ impl Parts {
                 if let Err(error) = result {
                     memory.last = Some(error);
                 }
-                Ok(Next::Retry { after: self.wait(py, after, number)?, call })
+                Ok(Next::Retry { after: self.wait(py, after, answer.earliest_retry(), number)?, call })
             }
         }
     }
@@ -214,7 +214,7 @@ impl Parts {
         match attempt.settle(Answer::failure().retryable(!last_one)) {
             Verdict::Return => Err(self.stopped(py, &kind, number, memory.last.take())),
             Verdict::Refused(refused) => Err(self.refusal(py, &refused, memory.last.take())),
-            Verdict::Retry { after, call } => Ok(Next::Retry { after: self.wait(py, after, number)?, call }),
+            Verdict::Retry { after, call } => Ok(Next::Retry { after: self.wait(py, after, None, number)?, call }),
         }
     }
 
@@ -230,8 +230,7 @@ impl Parts {
             Err(error) => error,
         };
         if number > 1 {
-            let note = format!("{}: the last of {number} attempts", self.name(py));
-            error.value(py).call_method1(intern!(py, "add_note"), (note,))?;
+            self.note(py, &error, number);
         }
         // A breaker of the user's own may have refused this attempt; the failure before it is its cause.
         if let Some(last) = memory.last.take()
@@ -244,13 +243,13 @@ impl Parts {
     }
 
     /// The wait before the next attempt: the machine's, unless a subclass has its own, and none while nobody waits.
-    fn wait(&self, py: Python<'_>, after: Duration, number: u32) -> PyResult<Duration> {
+    fn wait(&self, py: Python<'_>, after: Duration, earliest: Option<Duration>, number: u32) -> PyResult<Duration> {
         if self.policy != Policy::Delays {
             return Ok(wait(after));
         }
         let policy = self.retry_policy.bind(py);
         let delay = policy.call_method1(intern!(py, "get_delay"), (number - 1,))?;
-        Ok(wait(duration("delay", &delay)?))
+        Ok(wait(duration("get_delay", &delay)?.max(earliest.unwrap_or_default())))
     }
 
     /// What a caller gets whom the machine refused.
@@ -289,11 +288,16 @@ impl Parts {
             error.set_cause(py, Some(last));
         }
         if attempts > 1 {
-            let note = format!("{name}: after {attempts} attempts");
-            // A note that cannot be added says less, and nothing wrong.
-            let _ = error.value(py).call_method1(intern!(py, "add_note"), (note,));
+            self.note(py, &error, attempts);
         }
         error
+    }
+
+    /// Says of an error that is about to be raised how many attempts there were.
+    fn note(&self, py: Python<'_>, error: &PyErr, attempts: u32) {
+        let note = format!("the call of {} ended after {attempts} attempts", self.name(py));
+        // An error that takes no notes is as good without.
+        drop(error.value(py).call_method1(intern!(py, "add_note"), (note,)));
     }
 }
 

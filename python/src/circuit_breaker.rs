@@ -626,7 +626,6 @@ impl CircuitBreaker {
 
 impl CircuitBreaker {
     /// A Python object for a breaker that the core has made.
-    #[expect(dead_code, reason = "for the breakers of instances, and of a policy file")]
     pub(crate) fn of_core(py: Python<'_>, core: Core) -> PyResult<Py<Self>> {
         let config = dataclass_of(py, &core.config())?;
         let this =

@@ -231,6 +231,14 @@ impl InstanceState {
         drop(present);
     }
 
+    /// Takes what somebody else says of the instance, and tells every balancer.
+    pub(crate) fn take(&self, py: Python<'_>, weight: Weight, healthy: bool) {
+        let present = self.fields();
+        if (present.weight, present.healthy) != (weight, healthy) {
+            self.change(py, |fields| (fields.weight, fields.healthy) = (weight, healthy));
+        }
+    }
+
     /// This balancer holds another object under this id.
     pub(crate) fn release(&self, balancer: &Arc<Balancer>, id: &str) {
         self.lock().holders.retain(|holder| !holder.is(balancer, id));

@@ -28,6 +28,7 @@ mod instance;
 mod interpreter;
 mod lease;
 mod load_balancer;
+mod mesh;
 mod permit;
 mod predicates;
 mod retry;
@@ -59,6 +60,8 @@ mod _native {
     use crate::lease::Lease;
     #[pymodule_export]
     use crate::load_balancer::LoadBalancer;
+    #[pymodule_export]
+    use crate::mesh::Mesh;
     #[pymodule_export]
     use crate::permit::Permit;
     #[pymodule_export]

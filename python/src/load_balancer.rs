@@ -175,6 +175,25 @@ impl Balancer {
         self.registration_of(id, object).is_some()
     }
 
+    /// A list of instances has been put in force: tells the objects what it says of them, and lets them know their
+    /// registrations again.
+    pub(crate) fn listed_anew(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        for status in self.core.endpoints() {
+            let Some(registration) = self.core.registration(&status.instance.id) else { continue };
+            let Some(known) = registration.attachment::<Object>() else { continue };
+            let object = known.object.bind(py);
+            let Some(native) = InstanceState::of(object)? else { continue };
+            native.get().hold(self, registration.downgrade(), &status.instance.id);
+            if self.in_parts.load(Ordering::Relaxed) {
+                // A list speaks of whole weights, and may leave others in parts: what the objects say holds.
+                self.follow(py, &status.instance.id, native.get());
+            } else {
+                native.get().take(py, Weight::Whole(status.weight), status.healthy);
+            }
+        }
+        Ok(())
+    }
+
     /// The registration of this id, if it is this object's.
     fn registration_of(&self, id: &str, object: &Bound<'_, PyAny>) -> Option<Registration> {
         let registration = self.core.registration(id)?;

@@ -44,6 +44,12 @@ impl Switches {
         self.0.load(Ordering::Relaxed) & !DELAY == 0
     }
 
+    /// Whether results are judged.
+    #[inline]
+    pub(crate) fn judges_results(&self) -> bool {
+        self.has(RESULTS)
+    }
+
     pub(crate) fn overrides_execute(&self) -> bool {
         self.0.load(Ordering::Relaxed) & EXECUTE != 0
     }
@@ -439,7 +445,6 @@ impl RetryPolicy {
     }
 
     /// The policy as the core has it now, with its budget and its clock.
-    #[expect(dead_code, reason = "for the service proxy")]
     pub(crate) fn core(&self) -> Core {
         self.kept().core.clone()
     }

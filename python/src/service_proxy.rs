@@ -12,21 +12,22 @@ use arc_swap::{ArcSwapOption, Guard};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use service_mesh::{
-    Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, Explanation, Jitter, Refused, RetryBudget,
+    Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, Explanation, Jitter, Refused, RetryBudget as CoreBudget,
     RetryBudgetConfig, RetryConfig, RetryPolicy as CorePolicy, ServiceProxy as Core, ServiceProxyConfig,
 };
 
 use crate::call::{Call, Memory, Next};
 use crate::circuit_breaker::{Circuit, CircuitBreaker};
-use crate::config::{CircuitBreakerRules, Follower, Rules, number, whole};
+use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, number, whole};
 use crate::errors::config_error;
 use crate::event::circuit_event;
 use crate::guarded::is_coroutine;
 use crate::instance::text;
 use crate::load_balancer::{Balancer, Key, LoadBalancer, overrides_get_instance};
+use crate::retry::{RetryBudget, RetryPolicy, Switches};
 use crate::seconds::{duration, kind};
 use crate::story::story;
 use crate::testing::{ManualClock, environment};
@@ -55,6 +56,8 @@ pub(crate) struct Parts {
     retry: Mutex<RetryConfig>,
     /// What the instances' circuits have inherited from the service's.
     inherited: Mutex<Arc<CircuitBreakerConfig>>,
+    /// What must be known at once of the policy, where it is ours.
+    switches: Option<Arc<Switches>>,
     /// The service's circuit, where it is the core's too.
     circuit: Option<Arc<Circuit>>,
     pub(crate) chooser: Chooser,
@@ -97,14 +100,14 @@ pub(crate) enum Policy {
 struct Rest {
     instance_circuit_breaker: Option<Py<PyAny>>,
     config: ServiceProxyConfig,
-    budget: Option<RetryBudget>,
+    budget: Option<CoreBudget>,
     listeners: Arc<Listeners>,
     clock: Option<Py<ManualClock>>,
 }
 
 /// The listeners of a proxy, held once: by Python's collector they are found in the proxy.
 #[derive(Default)]
-struct Listeners(Mutex<Vec<Py<PyAny>>>);
+pub(crate) struct Listeners(Mutex<Vec<Py<PyAny>>>);
 
 /// A configuration of the instances' own that has changed, and is taken up where it matters: before the next verdict.
 #[derive(Default)]
@@ -121,7 +124,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Listeners {
-    fn tell(&self, event: &Event) {
+    /// These, if there are any.
+    pub(crate) fn of(listeners: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let all = Self::default();
+        for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
+            let listener = callable(&listener?)?;
+            lock(&all.0).push(listener);
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        lock(&self.0).iter().try_for_each(|listener| visit.call(listener))
+    }
+
+    pub(crate) fn clear(&self) {
+        let listeners = std::mem::take(&mut *lock(&self.0));
+        drop(listeners);
+    }
+
+    pub(crate) fn tell(&self, event: &Event) {
         // None if the interpreter is going away: then nobody listens any more.
         let _told = Python::try_attach(|py| {
             let listeners: Vec<_> = lock(&self.0).iter().map(|listener| listener.clone_ref(py)).collect();
@@ -184,15 +206,11 @@ impl ServiceProxy {
             config = config.explain_ratio(number("explain_ratio", ratio)?);
         }
         let config = config.build().map_err(|error| config_error(py, &error))?;
-        let all = Listeners::default();
-        for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
-            lock(&all.0).push(callable(&listener?)?);
-        }
         let rest = Arc::new(Rest {
             instance_circuit_breaker: instance_circuit_breaker.map(|config| config.clone().unbind()),
             config,
             budget: budget_of(budget, clock)?,
-            listeners: Arc::new(all),
+            listeners: Arc::new(Listeners::of(listeners)?),
             clock: clock.map(|clock| clock.clone().unbind()),
         });
         let options = PyDict::new(py);
@@ -207,7 +225,7 @@ impl ServiceProxy {
         };
         let retry_policy = match retry_policy {
             Some(policy) => policy.clone(),
-            None => py.import("codomyrmex.service_mesh.retry")?.getattr("RetryPolicy")?.call((), Some(&options))?,
+            None => py.get_type::<RetryPolicy>().call((), Some(&options))?,
         };
         let name = service_name.str()?;
         let parts = Parts::new(&name, &load_balancer, &circuit_breaker, &retry_policy, rest)?;
@@ -410,7 +428,7 @@ impl ServiceProxy {
         visit.call(&parts.retry_policy)?;
         visit.call(&parts.rest.instance_circuit_breaker)?;
         visit.call(&parts.rest.clock)?;
-        lock(&parts.rest.listeners.0).iter().try_for_each(|listener| visit.call(listener))
+        parts.rest.listeners.visit(&visit)
     }
 
     fn __clear__(&self) {
@@ -425,6 +443,36 @@ impl ServiceProxy {
             Some(_) => Ok(Present(parts)),
             None => Err(PyRuntimeError::new_err("ServiceProxy.__init__ was not called")),
         }
+    }
+
+    /// The object of a proxy that a policy file describes.
+    pub(crate) fn of_core(py: Python<'_>, core: Core, clock: Option<&Py<ManualClock>>) -> PyResult<Self> {
+        let parts = Parts::of_core(py, core, clock)?;
+        Ok(Self { parts: ArcSwapOption::from_pointee(parts) })
+    }
+
+    /// Tells the parts what a reload has changed in these sections of the file.
+    pub(crate) fn follow(&self, py: Python<'_>, sections: &[&'static str]) -> PyResult<()> {
+        let parts = self.parts()?;
+        if sections.contains(&"instances") {
+            parts.balancer.listed_anew(py)?;
+        }
+        if sections.contains(&"circuit_breaker")
+            && let Ok(breaker) = parts.circuit_breaker.bind(py).cast::<CircuitBreaker>()
+        {
+            let config = parts.core.circuit_breaker().config();
+            breaker.setattr(intern!(py, "config"), dataclass_of(py, &config)?)?;
+            *lock(&parts.inherited) = config;
+        }
+        if sections.contains(&"retry") || sections.contains(&"budget") {
+            let policy = parts.core.retry_policy();
+            let config = policy.config().clone();
+            for (name, value) in retry_fields(py, &config)? {
+                parts.retry_policy.bind(py).setattr(name.cast::<PyString>()?, value)?;
+            }
+            *lock(&parts.retry) = config;
+        }
+        Ok(())
     }
 
     fn replace(
@@ -578,6 +626,7 @@ impl Parts {
         );
         let circuit = circuit_breaker.cast::<CircuitBreaker>().ok().map(|breaker| Arc::clone(breaker.get().circuit()));
         let is_guarded = circuit.as_ref().is_none_or(|circuit| circuit.is_hooked());
+        let ours_policy = retry_policy.cast::<RetryPolicy>().ok();
         let way = if overrides(retry_policy, "execute")? {
             Policy::Executes
         } else if overrides(retry_policy, "get_delay")? {
@@ -621,8 +670,8 @@ impl Parts {
         }
         let retry = retry_config(retry_policy)?;
         let policy = CorePolicy::builder().config(retry.clone()).environment(environment);
-        builder = match &rest.budget {
-            Some(budget) => builder.retry_policy(policy.budget(budget.clone()).build()),
+        builder = match budget_of_policy(retry_policy).or_else(|| rest.budget.clone()) {
+            Some(budget) => builder.retry_policy(policy.budget(budget).build()),
             None => builder.retry_policy(policy.build()).without_retry_budget(),
         };
         let core = builder.build();
@@ -638,6 +687,7 @@ impl Parts {
             circuit_breaker: circuit_breaker.clone().unbind(),
             retry_policy: retry_policy.clone().unbind(),
             circuit: circuit.filter(|_| !is_guarded),
+            switches: ours_policy.map(|policy| Arc::clone(policy.get().switches())),
             rest,
             instance_rules,
             retry: Mutex::new(retry),
@@ -646,6 +696,44 @@ impl Parts {
             policy: way,
             is_guarded,
             is_plain: chooser == Chooser::Ours && !is_guarded && way != Policy::Executes,
+        })
+    }
+
+    /// The parts of a proxy that exists: objects are made for them.
+    fn of_core(py: Python<'_>, core: Core, clock: Option<&Py<ManualClock>>) -> PyResult<Self> {
+        let load_balancer = Bound::new(py, LoadBalancer::of(core.load_balancer().clone()))?;
+        let breaker = CircuitBreaker::of_core(py, core.circuit_breaker())?;
+        let policy = core.retry_policy();
+        let fields = retry_fields(py, policy.config())?;
+        fields.set_item("clock", clock)?;
+        let retry_policy = py.get_type::<RetryPolicy>().call((), Some(&fields))?.cast_into::<RetryPolicy>()?;
+        let listeners = Arc::new(Listeners::default());
+        let told = Arc::clone(&listeners);
+        core.subscribe(move |event: &Event| told.tell(event));
+        let rest = Rest {
+            instance_circuit_breaker: None,
+            config: core.config(),
+            budget: policy.budget().cloned(),
+            listeners,
+            clock: clock.map(|clock| clock.clone_ref(py)),
+        };
+        Ok(Self {
+            name: PyString::new(py, core.name()).unbind(),
+            balancer: Arc::clone(load_balancer.get().balancer()),
+            load_balancer: load_balancer.into_any().unbind(),
+            circuit: Some(Arc::clone(breaker.get().circuit())),
+            circuit_breaker: breaker.into_any(),
+            switches: Some(Arc::clone(retry_policy.get().switches())),
+            retry_policy: retry_policy.into_any().unbind(),
+            rest: Arc::new(rest),
+            instance_rules: None,
+            retry: Mutex::new(policy.config().clone()),
+            inherited: Mutex::new(core.circuit_breaker().config()),
+            chooser: Chooser::Ours,
+            policy: Policy::Ours,
+            is_guarded: false,
+            is_plain: true,
+            core,
         })
     }
 
@@ -664,11 +752,21 @@ impl Parts {
     /// Whether somebody wants to see the results of attempts.
     #[inline]
     pub(crate) fn judges_results(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.circuit.as_ref().is_none_or(|circuit| !circuit.is_plain()) {
-            return Ok(true);
+        let plain_circuit = self.circuit.as_ref().is_some_and(|circuit| circuit.is_plain());
+        let plain_policy = self.switches.as_ref().is_some_and(|switches| !switches.judges_results());
+        if plain_circuit && plain_policy { Ok(false) } else { self.asks_for_results(py) }
+    }
+
+    #[cold]
+    fn asks_for_results(&self, py: Python<'_>) -> PyResult<bool> {
+        let name = intern!(py, "failed_result");
+        let config = self.circuit_breaker.bind(py).getattr_opt(intern!(py, "config"))?;
+        for judge in [Some(self.retry_policy.bind(py).clone()), config].into_iter().flatten() {
+            if judge.getattr_opt(name)?.is_some_and(|failed| !failed.is_none()) {
+                return Ok(true);
+            }
         }
-        let failed = self.retry_policy.bind(py).getattr_opt(intern!(py, "failed_result"))?;
-        Ok(failed.is_some_and(|failed| !failed.is_none()))
+        Ok(false)
     }
 
     /// Tells the core what has been assigned to the parts since: to be called before a verdict that may depend on it.
@@ -676,8 +774,9 @@ impl Parts {
         let retry = retry_config(self.retry_policy.bind(py))?;
         if std::mem::replace(&mut *lock(&self.retry), retry.clone()) != retry {
             let policy = CorePolicy::builder().config(retry).environment(self.environment(py));
-            self.core.update_retry_policy(match &self.rest.budget {
-                Some(budget) => policy.budget(budget.clone()).build(),
+            let budget = budget_of_policy(self.retry_policy.bind(py)).or_else(|| self.rest.budget.clone());
+            self.core.update_retry_policy(match budget {
+                Some(budget) => policy.budget(budget).build(),
                 None => policy.build(),
             });
         }
@@ -720,9 +819,33 @@ impl Parts {
     }
 }
 
-/// How a policy retries, from its attributes, which may be assigned at any time.
+/// The attributes of a policy that retries so.
+fn retry_fields<'py>(py: Python<'py>, config: &RetryConfig) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    fields.set_item("max_retries", config.max_retries())?;
+    fields.set_item("initial_delay", config.initial_delay().as_secs_f64())?;
+    fields.set_item("max_delay", config.max_delay().as_secs_f64())?;
+    fields.set_item("exponential_base", config.exponential_base())?;
+    match config.jitter() {
+        Jitter::None => fields.set_item("jitter", false)?,
+        Jitter::Proportional => fields.set_item("jitter", true)?,
+        other => fields.set_item("jitter", other.as_str())?,
+    }
+    fields.set_item("retry_after_max", config.retry_after_max().as_secs_f64())?;
+    Ok(fields)
+}
+
+/// The budget that a policy of ours was given; it counts in place of the proxy's.
+fn budget_of_policy(policy: &Bound<'_, PyAny>) -> Option<CoreBudget> {
+    policy.cast::<RetryPolicy>().ok().and_then(|policy| policy.get().core().budget().cloned())
+}
+
+/// How a policy retries now: its fields may be assigned at any time. One that is not ours is read by attribute.
 fn retry_config(policy: &Bound<'_, PyAny>) -> PyResult<RetryConfig> {
     let py = policy.py();
+    if let Ok(ours) = policy.cast::<RetryPolicy>() {
+        return Ok(ours.get().core().config().clone());
+    }
     let mut config = RetryConfig::builder();
     if let Some(retries) = policy.getattr_opt(intern!(py, "max_retries"))? {
         config = config.max_retries(whole("max_retries", &retries, "0 to 4294967295")?);
@@ -764,21 +887,16 @@ fn config_of(breaker: &Bound<'_, PyAny>) -> PyResult<CircuitBreakerConfig> {
 fn budget_of(
     budget: Option<&Bound<'_, PyAny>>,
     clock: Option<&Bound<'_, ManualClock>>,
-) -> PyResult<Option<RetryBudget>> {
-    let default = || RetryBudget::with_environment(RetryBudgetConfig::default(), environment(clock));
+) -> PyResult<Option<CoreBudget>> {
+    let default = || CoreBudget::with_environment(RetryBudgetConfig::default(), environment(clock));
     match budget {
         None => Ok(Some(default())),
         Some(budget) if budget.is_instance_of::<PyBool>() => Ok(budget.is_truthy()?.then(default)),
+        Some(budget) if budget.is_instance_of::<RetryBudget>() => {
+            Ok(Some(budget.cast::<RetryBudget>()?.get().core().clone()))
+        }
         Some(budget) => {
-            if let Ok(shared) = budget.cast::<crate::retry::RetryBudget>() {
-                return Ok(Some(shared.get().core().clone()));
-            }
-            let py = budget.py();
-            let ratio = number("ratio", &budget.getattr("ratio")?)?;
-            let floor = number("floor_per_second", &budget.getattr("floor_per_second")?)?;
-            let config = RetryBudgetConfig::builder().ratio(ratio).floor_per_second(floor).build();
-            let config = config.map_err(|error| config_error(py, &error))?;
-            Ok(Some(RetryBudget::with_environment(config, environment(clock))))
+            Err(PyTypeError::new_err(format!("budget must be a RetryBudget or a bool, not {}", kind(budget))))
         }
     }
 }
@@ -799,9 +917,8 @@ fn needs(part: &Bound<'_, PyAny>, name: &str, method: &str) -> PyResult<()> {
 
 /// Whether a policy is not ours, or a subclass has this method of its own.
 fn overrides(policy: &Bound<'_, PyAny>, method: &str) -> PyResult<bool> {
-    static POLICY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let ours = POLICY.import(policy.py(), "codomyrmex.service_mesh.retry", "RetryPolicy")?;
-    if policy.get_type().is(ours) {
+    let ours = policy.py().get_type::<RetryPolicy>();
+    if policy.get_type().is(&ours) {
         return Ok(false);
     }
     match policy.get_type().getattr_opt(method)? {

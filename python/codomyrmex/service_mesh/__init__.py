@@ -6,6 +6,7 @@ _claim_interpreter()
 
 from ._native import CircuitBreaker, Permit, RetryBudget, RetryPolicy  # noqa: E402
 from .load_balancer import Lease, LoadBalancer  # noqa: E402
+from .mesh import Mesh, PolicyError  # noqa: E402
 from .models import (  # noqa: E402
     AttemptTimedOutError,
     CircuitBreakerConfig,
@@ -37,8 +38,10 @@ __all__ = [
     "Lease",
     "LoadBalancer",
     "LoadBalancerStrategy",
+    "Mesh",
     "NoHealthyInstanceError",
     "Permit",
+    "PolicyError",
     "RetryBudget",
     "RetryPolicy",
     "ServiceInstance",

@@ -22,10 +22,10 @@ from codomyrmex.service_mesh.models import (
     NoHealthyInstanceError,
     ServiceInstance,
 )
+from codomyrmex.service_mesh.retry import RetryBudget, RetryPolicy
 from codomyrmex.service_mesh.service_proxy import ServiceProxy
 from codomyrmex.service_mesh.testing import ManualClock, set_testing
 
-RetryPolicy = pytest.importorskip("codomyrmex.service_mesh.retry").RetryPolicy
 
 
 def instances(names="abc"):
@@ -102,7 +102,7 @@ def test_a_failed_attempt_goes_on_at_another_instance():
     with pytest.raises(ConnectionError, match="c") as raised:
         proxy(retries=2).call(call)
     assert tried == ["a", "b", "c"]
-    assert raised.value.__notes__ == ["payments: the last of 3 attempts"]
+    assert raised.value.__notes__ == ["the call of payments ended after 3 attempts"]
     assert proxy().call(fails_at("a", "b")) == "c"
 
 
@@ -130,7 +130,7 @@ def test_a_refusal_says_when_to_come_back_and_what_failed_last():
     assert str(raised.value) == "Circuit payments is open"
     assert raised.value.name == "payments" and 29 < raised.value.retry_after <= 30
     assert isinstance(raised.value.__cause__, ConnectionError) and raised.value.last_failure is raised.value.__cause__
-    assert raised.value.__notes__ == ["payments: after 2 attempts"]
+    assert raised.value.__notes__ == ["the call of payments ended after 2 attempts"]
     with pytest.raises(CircuitOpenError) as raised:
         payments.call(name_of)
     assert raised.value.__cause__ is None
@@ -241,7 +241,7 @@ def test_predicates_of_breaker_and_policy_say_each_their_part():
     payments = proxy(breaker=breaker, policy=policy)
     with pytest.raises(KeyError) as raised:
         payments.call(missing)
-    assert raised.value.__notes__ == ["payments: the last of 3 attempts"] and breaker.state is CircuitState.CLOSED
+    assert raised.value.__notes__ == ["the call of payments ended after 3 attempts"] and breaker.state is CircuitState.CLOSED
 
 
 def test_a_result_may_be_a_failure_and_the_last_one_comes_back():
@@ -264,16 +264,13 @@ def test_a_predicate_that_fails_is_told_beside_what_it_judged():
 
 
 def test_the_budget_bounds_retries_and_may_be_switched_off():
-    class Budget:
-        ratio, floor_per_second = 0.0, 0.1
-
     runs = []
 
     def call(instance):
         runs.append(instance.id)
         raise ConnectionError
 
-    payments = proxy(failures=10**6, budget=Budget())
+    payments = proxy(failures=10**6, budget=RetryBudget(ratio=0.0, floor_per_second=0.1))
     for _ in range(10):
         with pytest.raises(ConnectionError):
             payments.call(call)
@@ -284,6 +281,8 @@ def test_the_budget_bounds_retries_and_may_be_switched_off():
         with pytest.raises(ConnectionError):
             unbounded.call(call)
     assert len(runs) == 200
+    with pytest.raises(TypeError, match="budget must be a RetryBudget or a bool, not int"):
+        proxy(budget=5)
 
 
 def test_set_testing_keeps_calls_from_waiting_and_caps_their_attempts():
@@ -514,7 +513,7 @@ def test_an_awaited_call_is_protected_like_a_sync_one():
         assert payments.instance_circuit_breaker("a").state is CircuitState.OPEN
         with pytest.raises(ConnectionError) as raised:
             await payments.call_async(fails_async("a", "b", "c"))
-        assert raised.value.__notes__[-1].startswith("payments: the last of ")
+        assert raised.value.__notes__[-1].startswith("the call of payments ended after ")
 
     asyncio.run(main())
 
@@ -552,7 +551,7 @@ def test_an_attempt_that_takes_too_long_is_stopped_and_the_next_instance_asked()
         assert payments.instance_circuit_breaker("a").failure_count == 1
         with pytest.raises(AttemptTimedOutError, match="An attempt at payments timed out") as raised:
             await payments.call_async(hangs, "a", "b", "c")
-        assert raised.value.__notes__ == ["payments: after 2 attempts"]
+        assert raised.value.__notes__ == ["the call of payments ended after 2 attempts"]
         assert clock.now() == pytest.approx(3, abs=0.01)
 
         async def own_timeout(instance):
