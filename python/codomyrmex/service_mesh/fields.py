@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from ._native import RetryBudget
     from .models import CircuitEvent, CountWindow, Errors, Seconds, TimeWindow
-    from .retry import Jitter
     from .testing import ManualClock
 
-__all__ = ["CircuitBreakerFields", "CircuitBreakerOptions", "RetryOptions"]
+__all__ = ["CircuitBreakerFields", "CircuitBreakerOptions", "Jitter", "RetryOptions"]
+
+Jitter: TypeAlias = bool | Literal["none", "proportional", "full", "equal", "decorrelated"]
+"""What may be said of the jitter of a retry: `True` is `"proportional"`, `False` is `"none"`."""
 
 
 class CircuitBreakerFields(TypedDict, total=False):
