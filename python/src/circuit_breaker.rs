@@ -173,7 +173,7 @@ thread_local! {
 impl CircuitBreaker {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(name, config=None, *, listeners=None, clock=None)")]
     fn __new__(
         class: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
@@ -387,6 +387,7 @@ impl CircuitBreaker {
 
     // ----- what is read and assigned -----
 
+    /// The name, which refusals and events carry.
     #[getter]
     fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         let name = self.kept().name.as_ref().map(|name| name.clone_ref(py));
@@ -401,6 +402,7 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// Its configuration, which is alive: a field that is assigned there, or another configuration here, holds at once.
     #[getter]
     fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, CircuitBreakerRules>> {
         if self.kept().config.is_none() {
@@ -431,6 +433,8 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// The present state. It is still `OPEN` when the open time has passed, until somebody asks to be admitted. What is
+    /// assigned, a member or its value, holds as if it had come about by itself.
     #[getter]
     fn state(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(models(py)?.state(self.core().state()).clone_ref(py))
@@ -446,6 +450,7 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// Failures in a row; while open, those that tripped the circuit.
     #[getter]
     fn failure_count(&self) -> u32 {
         self.core().failure_count()
@@ -457,6 +462,7 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// Successes of probes since the circuit became half-open.
     #[getter]
     fn success_count(&self) -> u32 {
         self.core().success_count()
@@ -468,6 +474,7 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// Probes in flight.
     #[getter]
     fn half_open_calls(&self) -> u32 {
         self.core().half_open_calls()
@@ -479,6 +486,7 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// When a failure was last counted: local time without a time zone, or `None`.
     #[getter]
     fn last_failure_time<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let core = self.core();

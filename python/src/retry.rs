@@ -93,7 +93,11 @@ struct Kept {
 impl RetryPolicy {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(max_retries=3, initial_delay=0.1, max_delay=10.0, exponential_base=2.0, jitter=True, *, \
+            retry_after_max=60.0, on=None, ignore=None, failed_result=None, budget=None, clock=None)"
+    )]
     fn __new__(
         class: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
@@ -243,6 +247,7 @@ impl RetryPolicy {
 
     // ----- what is read and assigned -----
 
+    /// How often a call is tried again: 3 is at most four attempts. Default 3.
     #[getter]
     fn max_retries(&self) -> u32 {
         self.kept().core.config().max_retries()
@@ -254,6 +259,7 @@ impl RetryPolicy {
         self.change(value.py(), |config| config.max_retries(retries))
     }
 
+    /// The wait before the first retry, in seconds. Default 0.1.
     #[getter]
     fn initial_delay(&self) -> f64 {
         self.kept().core.config().initial_delay().as_secs_f64()
@@ -265,6 +271,7 @@ impl RetryPolicy {
         self.change(value.py(), |config| config.initial_delay(delay))
     }
 
+    /// The longest wait, jitter included, in seconds. Default 10.
     #[getter]
     fn max_delay(&self) -> f64 {
         self.kept().core.config().max_delay().as_secs_f64()
@@ -276,6 +283,7 @@ impl RetryPolicy {
         self.change(value.py(), |config| config.max_delay(delay))
     }
 
+    /// What each further wait is multiplied by. At least 1, default 2.
     #[getter]
     fn exponential_base(&self) -> f64 {
         self.kept().core.config().exponential_base()

@@ -1,31 +1,61 @@
 """What decides, for Python. Import it from `codomyrmex.service_mesh`: what is not there as well is not for use."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, MutableMapping
 from datetime import datetime
+from os import PathLike
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, final, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import Self, Unpack, disjoint_base
 
-from .decorated import GuardedFunction
-from .fields import CircuitBreakerFields
+from .decorated import GuardedFunction, ProxiedFunction, ResilientFunction, RetriedFunction
+from .fields import CircuitBreakerFields, Jitter
+from .mesh import PolicyChanges
 from .models import (
     CircuitBreakerConfig,
     CircuitEvent,
     CircuitState,
+    Errors,
     LoadBalancerStrategy,
     Seconds,
     ServiceInstance,
 )
+from .retry import Attempts
+from .service_proxy import ServiceProxyOptions, Story
+from .testing import ManualClock as _Clock
 
-P = ParamSpec("P")
-R = TypeVar("R")
-T = TypeVar("T")
-Listener = TypeVar("Listener", bound=Callable[[CircuitEvent], object])
+__all__ = [
+    "Asked",
+    "Call",
+    "CircuitBreaker",
+    "CircuitBreakerRules",
+    "InstanceState",
+    "Lease",
+    "LoadBalancer",
+    "ManualClock",
+    "Mesh",
+    "Permit",
+    "RetryBudget",
+    "RetryCall",
+    "RetryPolicy",
+    "ServiceProxy",
+    "claim_interpreter",
+    "count_window_rules",
+    "guard_with_circuit_breaker",
+    "guard_with_retry_policy",
+    "halves_of_a_call",
+    "switch_testing",
+    "time_window_rules",
+]
 
-Key: TypeAlias = str | bytes | int | tuple["Key", ...]
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_T = TypeVar("_T")
+_Listener = TypeVar("_Listener", bound=Callable[[CircuitEvent], object])
 
-class HasId(Protocol):
+_Key: TypeAlias = str | bytes | int | tuple["_Key", ...]
+
+class _HasId(Protocol):
     @property
     def id(self) -> str: ...
 
@@ -40,10 +70,15 @@ class CircuitBreaker:
     """
 
     name: str
+    """The name, which refusals and events carry."""
     failure_count: int
+    """Failures in a row; while open, those that tripped the circuit."""
     success_count: int
+    """Successes of probes since the circuit became half-open."""
     half_open_calls: int
+    """Probes in flight."""
     last_failure_time: datetime | None
+    """When a failure was last counted: local time without a time zone, or `None`."""
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(
         self,
@@ -51,9 +86,9 @@ class CircuitBreaker:
         config: CircuitBreakerConfig | None = None,
         *,
         listeners: Iterable[Callable[[CircuitEvent], object]] | None = None,
-        clock: ManualClock | None = None,
+        clock: _Clock | None = None,
     ) -> None: ...
-    def execute(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def execute(self, func: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Calls `func` if the circuit admits it, and counts what comes of it. Of a coroutine function it is the awaited
         call that is protected, and asked for when it is awaited.
         """
@@ -71,13 +106,15 @@ class CircuitBreaker:
         Raises `CircuitOpenError` where there is none.
         """
     @overload
-    def __call__(self, func: classmethod[T, P, R], /) -> classmethod[T, P, R]: ...
+    def __call__(self, func: classmethod[_T, _P, _R], /) -> classmethod[_T, _P, _R]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
-        self, func: staticmethod[P, R], /
-    ) -> staticmethod[P, R]: ...
+        self, func: staticmethod[_P, _R], /
+    ) -> staticmethod[_P, _R]: ...
     @overload
-    def __call__(self, func: Callable[P, R], /) -> GuardedFunction[P, R]: ...
+    def __call__(self, func: RetriedFunction[_P, _R], /) -> ResilientFunction[_P, _R]: ...
+    @overload
+    def __call__(self, func: Callable[_P, _R], /) -> GuardedFunction[_P, _R]: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
@@ -99,11 +136,15 @@ class CircuitBreaker:
         State, counts and listeners stay.
         """
     @property
-    def config(self) -> CircuitBreakerConfig: ...
+    def config(self) -> CircuitBreakerConfig:
+        """Its configuration, which is alive: a field that is assigned there, or another configuration here, holds at once."""
     @config.setter
     def config(self, config: CircuitBreakerConfig | None, /) -> None: ...
     @property
-    def state(self) -> CircuitState: ...
+    def state(self) -> CircuitState:
+        """The present state. It is still `OPEN` when the open time has passed, until somebody asks to be admitted. What is
+        assigned, a member or its value, holds as if it had come about by itself.
+        """
     @state.setter
     def state(self, state: CircuitState | str, /) -> None: ...
     @property
@@ -117,7 +158,7 @@ class CircuitBreaker:
     @property
     def late_outcomes(self) -> int:
         """Verdicts that came after the state that they belonged to had ended, and were not counted."""
-    def subscribe(self, listener: Listener) -> Listener:
+    def subscribe(self, listener: _Listener) -> _Listener:
         """Calls `listener` with a `CircuitEvent` of all that happens from now on, in order, with no lock held; it may call
         the breaker back. What it raises is reported by `sys.unraisablehook` and harms nothing. Gives it back, so that this
         is a decorator too.
@@ -167,7 +208,7 @@ class CircuitBreakerRules:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _take(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Takes all fields at once, and gives back those that are read otherwise than they were written."""
-    def _check(self, name: str, value: T) -> T:
+    def _check(self, name: str, value: _T) -> _T:
         """Checks a field that is about to be assigned, tells those who go by it, and gives back what is to be read."""
 
 def count_window_rules(fields: dict[str, Any]) -> dict[str, Any]:
@@ -176,8 +217,136 @@ def count_window_rules(fields: dict[str, Any]) -> dict[str, Any]:
 def time_window_rules(fields: dict[str, Any]) -> dict[str, Any]:
     """Checks a time window, and gives back its fields as they are to be read."""
 
-def guard_with_circuit_breaker(func: Callable[P, R], breaker: CircuitBreaker) -> GuardedFunction[P, R]:
+def guard_with_circuit_breaker(func: Callable[_P, _R], breaker: CircuitBreaker) -> GuardedFunction[_P, _R]:
     """Puts a breaker before a sync function."""
+
+def halves_of_a_call(
+    breaker: CircuitBreaker,
+) -> tuple[Callable[[], int | Permit], Callable[[int | Permit, object], None]]:
+    """`breaker._begin` and `breaker._succeed`, for a closure that calls them for every call: a method of `PyO3`'s costs 15 ns
+    more each.
+    """
+
+# ----- retry -----
+
+@disjoint_base
+class RetryPolicy:
+    """Tries a failed call again, after a wait that grows.
+
+    `execute`, the decorator `with_retry`, and `for attempt in policy:` are three ways to make a call under it. Its fields may
+    be assigned, and hold for the calls that begin after that.
+    """
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __init__(
+        self,
+        max_retries: int = 3,
+        initial_delay: Seconds = 0.1,
+        max_delay: Seconds = 10.0,
+        exponential_base: float = 2.0,
+        jitter: Jitter = True,
+        *,
+        retry_after_max: Seconds = 60.0,
+        on: Errors | None = None,
+        ignore: Errors | None = None,
+        failed_result: Callable[[Any], bool] | None = None,
+        budget: RetryBudget | None = None,
+        clock: _Clock | None = None,
+    ) -> None: ...
+    max_retries: int
+    """How often a call is tried again: 3 is at most four attempts. Default 3."""
+    exponential_base: float
+    """What each further wait is multiplied by. At least 1, default 2."""
+    jitter: Jitter
+    """`True` for a factor of 0.5 to 1.5, `False` for none, or `"full"`, `"equal"`, `"decorrelated"`."""
+    on: Errors
+    """Which errors are tried again: a type, a predicate, or a tuple of them."""
+    ignore: Errors
+    """Which errors are not tried again, though they are among `on`."""
+    failed_result: Callable[[Any], bool] | None
+    """Says of a result whether the call is to be tried again; a result that is the last is returned nevertheless."""
+    budget: RetryBudget | None
+    """What its retries are charged to, or `None`."""
+    @property
+    def initial_delay(self) -> float:
+        """The wait before the first retry, in seconds. Default 0.1."""
+    @initial_delay.setter
+    def initial_delay(self, value: Seconds, /) -> None: ...
+    @property
+    def max_delay(self) -> float:
+        """The longest wait, jitter included, in seconds. Default 10."""
+    @max_delay.setter
+    def max_delay(self, value: Seconds, /) -> None: ...
+    @property
+    def retry_after_max(self) -> float:
+        """The longest `Retry-After` that is waited for, in seconds; a call that is asked to wait longer gives up at once."""
+    @retry_after_max.setter
+    def retry_after_max(self, value: Seconds, /) -> None: ...
+    def get_delay(self, attempt: int) -> float:
+        """The wait in seconds before retry `attempt`, counted from 0: `initial_delay * exponential_base ** attempt`, at most
+        `max_delay`, then jitter, and again at most `max_delay`.
+        """
+    def execute(self, func: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Calls `func` until it succeeds, or until the policy gives up; then its last error comes back as it is, with a note of
+        the attempts if there were several. Of a coroutine function it is the awaited call that is tried again.
+        """
+    @overload
+    def __call__(self, func: classmethod[_T, _P, _R], /) -> classmethod[_T, _P, _R]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+        self, func: staticmethod[_P, _R], /
+    ) -> staticmethod[_P, _R]: ...
+    @overload
+    def __call__(self, func: GuardedFunction[_P, _R], /) -> ResilientFunction[_P, _R]: ...
+    @overload
+    def __call__(self, func: Callable[_P, _R], /) -> RetriedFunction[_P, _R]: ...
+    def __iter__(self) -> Attempts: ...
+    def __aiter__(self) -> Attempts: ...
+    def _begin(self) -> RetryCall | None:
+        """A call begins that Python drives; `None` where nobody counts it, and any result is what it comes to."""
+    def _call(self) -> RetryCall:
+        """The same call, after its first attempt has failed."""
+    def _sleep(self, seconds: float) -> None:
+        """Waits in the thread."""
+    @property
+    def _clock(self) -> _Clock | None:
+        """The clock that it was given, whose waits are made instead of the system's."""
+
+@disjoint_base
+class RetryBudget:
+    """Bounds the retries of all who share it: in any 10 seconds at most `ratio` times the calls, and `floor_per_second` times
+    10. A retry that it does not grant is not made, and the call comes to the error that it has.
+    """
+
+    def __new__(
+        cls, ratio: float | None = None, floor_per_second: float | None = None, *, clock: _Clock | None = None
+    ) -> Self: ...
+    ratio: float
+    """The share of the calls that may be tried again. 0 to 1, default 0.2."""
+    floor_per_second: float
+    """Retries per second that are granted whatever the calls. At least 0, default 10."""
+    def deposit(self) -> None:
+        """A call begins: it earns `ratio` of a retry."""
+    def withdraw(self) -> bool:
+        """Takes a retry out, if there is one; it cannot be given back. Where it is false there must be no retry."""
+    @property
+    def balance(self) -> int:
+        """How many retries could be taken out now."""
+
+@final
+class RetryCall:
+    """One call that Python drives: it is told what came of each attempt, and says how long to wait before the next."""
+
+    def after_error(self, error: BaseException) -> float | None:
+        """The seconds to wait after this error; `None` if it is the last, which then has a note of the attempts."""
+    def after_result(self, result: object) -> float | None:
+        """The seconds to wait after this result; `None` if it is what the call comes to."""
+    @property
+    def attempts(self) -> int:
+        """Attempts so far, with the one that is under way."""
+
+def guard_with_retry_policy(func: Callable[_P, _R], policy: RetryPolicy) -> RetriedFunction[_P, _R]:
+    """Puts a retry policy before a sync function."""
 
 # ----- load balancer -----
 
@@ -186,8 +355,11 @@ class InstanceState:
     """The native base of `ServiceInstance`. Not for use by itself."""
 
     weight: float
+    """Its share of the calls, relative to the others; 0 drains it. A fraction counts in thousandths."""
     healthy: bool
+    """Whether it may be picked."""
     connections: int
+    """Connections that somebody else counts for it."""
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     @property
     def in_flight(self) -> int:
@@ -201,17 +373,17 @@ class LoadBalancer:
     def __init__(
         self,
         strategy: LoadBalancerStrategy | str | None = None,
-        instances: Iterable[ServiceInstance | HasId] | None = None,
+        instances: Iterable[ServiceInstance | _HasId] | None = None,
         *,
         slow_start: Seconds | None = None,
-        clock: ManualClock | None = None,
+        clock: _Clock | None = None,
     ) -> None: ...
     @property
     def strategy(self) -> LoadBalancerStrategy:
         """How it picks: a `LoadBalancerStrategy`; its value, a `str`, may be assigned too."""
     @strategy.setter
     def strategy(self, strategy: LoadBalancerStrategy | str, /) -> None: ...
-    def register(self, instance: ServiceInstance | HasId, /) -> ServiceInstance | None:
+    def register(self, instance: ServiceInstance | _HasId, /) -> ServiceInstance | None:
         """Adds an instance behind the others, or puts it in the place of the one with the same id, which is returned.
 
         With the same host and port, connections in flight stay counted.
@@ -221,7 +393,7 @@ class LoadBalancer:
     def mark_healthy(self, instance_id: str, healthy: bool = True) -> bool:
         """Marks an instance, and the object itself, healthy or unhealthy. Whether there is one with this id."""
     def get_instance(
-        self, key: Key | None = None, exclude: Iterable[HasId | str] | HasId | str | None = None
+        self, key: _Key | None = None, exclude: Iterable[_HasId | str] | _HasId | str | None = None
     ) -> ServiceInstance | None:
         """The next instance by the strategy, the very object that was registered; `None` if none is registered, healthy and
         of a weight above 0. Counts no connection: see `lease`.
@@ -229,7 +401,7 @@ class LoadBalancer:
         `key` is what the call is about, for `CONSISTENT_HASH`: a string, bytes, an integer, or a tuple of such. `exclude`
         are instances, or ids, that are not to be picked: those that were tried, for instance.
         """
-    def lease(self, key: Key | None = None, exclude: Iterable[HasId | str] | HasId | str | None = None) -> Lease:
+    def lease(self, key: _Key | None = None, exclude: Iterable[_HasId | str] | _HasId | str | None = None) -> Lease:
         """The next instance, with one connection counted until the block is left: `with balancer.lease() as instance:`.
 
         Raises `NoHealthyInstanceError` if there is none. `key` and `exclude` are those of `get_instance`.
@@ -242,8 +414,8 @@ class LoadBalancer:
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
     def __iter__(self) -> Iterator[ServiceInstance]: ...
-    def __contains__(self, instance: object) -> bool: ...
-    def __getitem__(self, instance_id: str) -> ServiceInstance: ...
+    def __contains__(self, instance: object, /) -> bool: ...
+    def __getitem__(self, instance_id: str, /) -> ServiceInstance: ...
     def __setstate__(self, state: tuple[LoadBalancerStrategy, list[ServiceInstance], dict[str, Any]]) -> None: ...
 
 @final
@@ -267,6 +439,152 @@ class Lease:
         _traceback: TracebackType | None,
         /,
     ) -> None: ...
+
+# ----- service proxy -----
+
+@disjoint_base
+class ServiceProxy:
+    """Calls one service. See `service_proxy.py`."""
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def __init__(
+        self,
+        service_name: str,
+        load_balancer: LoadBalancer | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
+        retry_policy: RetryPolicy | None = None,
+        *,
+        instance_circuit_breaker: CircuitBreakerConfig | Literal[False] | None = None,
+        timeout: Seconds | None = None,
+        attempt_timeout: Seconds | None = None,
+        budget: RetryBudget | bool | None = None,
+        max_ejected_ratio: float | None = None,
+        explain_ratio: float | None = None,
+        listeners: Iterable[Callable[[CircuitEvent], object]] | None = None,
+        clock: _Clock | None = None,
+    ) -> None: ...
+    service_name: str
+    """The service's name."""
+    load_balancer: LoadBalancer
+    """The balancer; instances are registered there."""
+    circuit_breaker: CircuitBreaker
+    """The service's circuit breaker."""
+    retry_policy: RetryPolicy
+    """How it retries."""
+    def call(self, func: Callable[Concatenate[ServiceInstance, _P], _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Calls `func(instance, *args, **kwargs)` with an instance of the balancer, and again with another if it fails.
+
+        Of a coroutine function the awaited call is protected: `await proxy.call(func)`.
+        """
+    def call_async(
+        self, func: Callable[Concatenate[ServiceInstance, _P], Awaitable[_R]], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Coroutine[Any, Any, _R]:
+        """Calls a coroutine function, or any other whose result is awaitable."""
+    def __call__(self, func: Callable[Concatenate[ServiceInstance, _P], _R]) -> ProxiedFunction[_P, _R]: ...
+    def with_options(
+        self, *, key: _Key | None = None, timeout: Seconds | None = None, explain: bool = False
+    ) -> ServiceProxyOptions:
+        """The same proxy for calls that ask for more: the `key` that they are about, a `timeout` of their own, or to
+        `explain` what happened. It has `call`, `call_async`, decorates, and tells the `story` of its last call.
+        """
+    def instance_circuit_breaker(self, instance: _HasId | str) -> CircuitBreaker | None:
+        """The circuit of an instance, as a view of it; `None` if no instance of this id can be picked, or instances have no
+        circuits.
+        """
+    def subscribe(self, listener: Callable[[CircuitEvent], object]) -> None:
+        """Tells a listener what happens here, in the service's circuit and in those of the instances, from now on. It is
+        called with an event, holds up the call that caused it, and harms nothing if it raises.
+        """
+    def _call_with(
+        self, asked: Asked, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Any:
+        """Like `call`, with what was asked for this call alone."""
+    def _call_once(
+        self, func: Callable[Concatenate[ServiceInstance, _P], _R], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _R:
+        """Like `call`, of one attempt: what a policy of the user's own calls again and again."""
+    def _begin(self, asked: Asked | None = None) -> Call:
+        """Begins a call that Python drives."""
+    @property
+    def _runs_calls_here(self) -> bool:
+        """Whether it retries itself, or a policy of the user's own does, by its `execute`."""
+
+@final
+class Asked:
+    """What one call asks for beyond the proxy's settings; kept by `ServiceProxyOptions`."""
+
+    def story(self) -> Story | None:
+        """The story of the last call that has begun, once it is over."""
+
+@final
+class Call:
+    """One call that Python drives: the async drivers'.
+
+    `admit` gives the instance; then exactly one of `returned`, `raised` and `timed_out` says what came of it. They give the
+    seconds to wait before the next `admit`, or nothing if the call is over. Dropped, the attempt was cancelled.
+    """
+
+    def admit(self) -> ServiceInstance:
+        """Begins the next attempt, and gives the instance to call."""
+    def time_left(self) -> float | None:
+        """The seconds that the attempt under way may still take; none if nothing limits it."""
+    def returned(self, result: object) -> float | None:
+        """The attempt came to this result."""
+    def raised(self, error: BaseException) -> float | None:
+        """The attempt came to this error. If the call is over, this raises what its caller gets."""
+    def timed_out(self) -> float | None:
+        """The attempt was stopped, since its time was up. If the call is over, this raises what its caller gets."""
+    def invoke(
+        self, func: Callable[..., Any], instance: ServiceInstance, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Any:
+        """Runs a function under the breaker, if that wants to run it itself."""
+    @property
+    def clock(self) -> _Clock | None:
+        """The clock that its waits go by, if it is a manual one."""
+
+@disjoint_base
+class Mesh:
+    """The services of a policy file. See `mesh.py`."""
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    @classmethod
+    def from_file(
+        cls,
+        path: str | PathLike[str],
+        *,
+        listeners: Iterable[Callable[[CircuitEvent], object]] | None = None,
+        max_ejected_ratio: float | None = None,
+        clock: _Clock | None = None,
+    ) -> Mesh:
+        """Reads a policy file, and makes a proxy for each of its services.
+
+        Raises `OSError` if it cannot be read, and `PolicyError` with every mistake in it.
+        """
+    @classmethod
+    def from_str(
+        cls,
+        text: str,
+        *,
+        listeners: Iterable[Callable[[CircuitEvent], object]] | None = None,
+        max_ejected_ratio: float | None = None,
+        clock: _Clock | None = None,
+    ) -> Mesh:
+        """The same from the text itself."""
+    def reload(self, text: str | None = None) -> PolicyChanges:
+        """Reads the file again, or `text` in its place, and applies what has changed: states of circuits, counters and calls
+        under way stay. Returns what has changed.
+
+        Raises like `from_file`, and has changed nothing then.
+        """
+    def keys(self) -> list[str]:
+        """The names of the services."""
+    def values(self) -> list[ServiceProxy]:
+        """The proxies, in the order of their names."""
+    def __getitem__(self, name: str, /) -> ServiceProxy: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+    def __bool__(self) -> bool: ...
+    def __contains__(self, name: object, /) -> bool: ...
 
 # ----- tests, and the module itself -----
 

@@ -14,8 +14,14 @@ from ._native import CircuitBreaker, RetryPolicy, guard_with_circuit_breaker, gu
 from .models import CircuitBreakerConfig
 
 if TYPE_CHECKING:
-    from .decorated import CircuitBreakerDecorator, GuardedFunction
-    from .fields import CircuitBreakerOptions
+    from .decorated import (
+        CircuitBreakerDecorator,
+        GuardedFunction,
+        ResilientFunction,
+        RetriedFunction,
+        RetryDecorator,
+    )
+    from .fields import CircuitBreakerOptions, RetryOptions
 
 __all__ = ["with_circuit_breaker", "with_retry"]
 
@@ -34,6 +40,8 @@ def with_circuit_breaker(name: classmethod[T, P, R], /) -> classmethod[T, P, R]:
 def with_circuit_breaker(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     name: staticmethod[P, R], /
 ) -> staticmethod[P, R]: ...
+@overload
+def with_circuit_breaker(name: RetriedFunction[P, R], /) -> ResilientFunction[P, R]: ...
 @overload
 def with_circuit_breaker(name: Callable[P, R], /) -> GuardedFunction[P, R]: ...
 @overload
@@ -60,6 +68,22 @@ def with_circuit_breaker(name: Any = None, config: CircuitBreakerConfig | None =
     return lambda func: _break_circuit(func, breaker)
 
 
+@overload
+def with_retry(  # type: ignore[overload-overlap]  # a policy can be called, and so can a static method
+    max_retries: RetryPolicy,
+) -> RetryDecorator: ...
+@overload
+def with_retry(max_retries: classmethod[T, P, R], /) -> classmethod[T, P, R]: ...
+@overload
+def with_retry(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    max_retries: staticmethod[P, R], /
+) -> staticmethod[P, R]: ...
+@overload
+def with_retry(max_retries: GuardedFunction[P, R], /) -> ResilientFunction[P, R]: ...
+@overload
+def with_retry(max_retries: Callable[P, R], /) -> RetriedFunction[P, R]: ...
+@overload
+def with_retry(max_retries: int = 3, **settings: Unpack[RetryOptions]) -> RetryDecorator: ...
 def with_retry(max_retries: Any = 3, **settings: Any) -> Any:
     """Tries again what fails: a function, a coroutine function, a generator function or an async one.
 
@@ -89,6 +113,7 @@ def _breaker(name: str, config: CircuitBreakerConfig | None, settings: dict[str,
 
 def _break_circuit(func: Any, breaker: CircuitBreaker) -> Any:
     def guard(inner: Any) -> Any:
+        guarded: Any
         match _kind(inner):
             case "coroutine":
                 guarded = breakers.guard_coroutine_function(inner, breaker)
@@ -106,6 +131,7 @@ def _break_circuit(func: Any, breaker: CircuitBreaker) -> Any:
 
 def _try_again(func: Any, policy: RetryPolicy) -> Any:
     def guard(inner: Any) -> Any:
+        guarded: Any
         match _kind(inner):
             case "coroutine":
                 guarded = retries.retry_coroutine_function(inner, policy)

@@ -25,14 +25,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import update_wrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from ._native import Call, ServiceProxy
 
+if TYPE_CHECKING:
+    from ._native import Asked
+    from .decorated import ProxiedFunction
+    from .models import ServiceInstance
+
 __all__ = ["AttemptStory", "PassedOver", "ServiceProxy", "ServiceProxyOptions", "Story"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -90,20 +98,24 @@ class Story:
 class ServiceProxyOptions:
     """A proxy for calls that ask for more than others: `proxy.with_options(key="customer-42", timeout=0.5)`."""
 
-    def __init__(self, proxy: ServiceProxy, asked: Any) -> None:
+    def __init__(self, proxy: ServiceProxy, asked: Asked) -> None:
         self._proxy = proxy
         self._asked = asked
 
-    def call(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def call(self, func: Callable[Concatenate[ServiceInstance, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Like `ServiceProxy.call`."""
-        return self._proxy._call_with(self._asked, func, args, kwargs or None)
+        result: R = self._proxy._call_with(self._asked, func, args, kwargs or None)
+        return result
 
-    def call_async(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+    def call_async(
+        self, func: Callable[Concatenate[ServiceInstance, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]:
         """Like `ServiceProxy.call_async`."""
         return _call_async(self._proxy, self._asked, func, args, kwargs)
 
-    def __call__(self, func: Callable[..., Any]) -> Any:
-        return _decorated(self, func)
+    def __call__(self, func: Callable[Concatenate[ServiceInstance, P], R]) -> ProxiedFunction[P, R]:
+        decorated: ProxiedFunction[P, R] = _decorated(self, func)
+        return decorated
 
     @property
     def service_proxy(self) -> ServiceProxy:
@@ -117,7 +129,7 @@ class ServiceProxyOptions:
 
 
 def _call_async(
-    proxy: ServiceProxy, asked: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    proxy: ServiceProxy, asked: Asked | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
 ) -> Coroutine[Any, Any, Any]:
     if proxy._runs_calls_here:
         return _driven(proxy, asked, None, None, None, func, args, kwargs)
@@ -125,7 +137,7 @@ def _call_async(
 
 
 async def _executed(
-    proxy: ServiceProxy, asked: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    proxy: ServiceProxy, asked: Asked | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
 ) -> Any:
     """A call that a policy of the user's own retries; each of its runs is one attempt here."""
     return await proxy.retry_policy.execute(_driven, proxy, asked, None, None, None, func, args, kwargs)

@@ -21,7 +21,7 @@ class Unbegun:
         self.coroutine.close()
 
 
-def named_after(coroutine: Any, other: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+def named_after(coroutine: Any, other: Any) -> Coroutine[Any, Any, Any]:
     """The coroutine, which warnings and task lists call by the other's name."""
     coroutine.__name__, coroutine.__qualname__ = other.__name__, other.__qualname__
     return coroutine  # type: ignore[no-any-return]

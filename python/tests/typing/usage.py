@@ -22,10 +22,14 @@ from codomyrmex.service_mesh import (
     LoadBalancerStrategy,
     NoHealthyInstanceError,
     Permit,
+    RetryBudget,
+    RetryPolicy,
     ServiceInstance,
     with_circuit_breaker,
+    with_retry,
 )
-from codomyrmex.service_mesh.decorated import GuardedFunction
+from codomyrmex.service_mesh.decorated import GuardedFunction, ResilientFunction
+from codomyrmex.service_mesh.service_proxy import ServiceProxy, Story
 from codomyrmex.service_mesh.testing import ManualClock, set_testing
 
 
@@ -166,6 +170,12 @@ class Client:
         """Makes one."""
         return cls()
 
+    @with_retry
+    @with_circuit_breaker("payments")
+    def both(self, order: Order) -> Receipt:
+        """Tried again, behind a breaker."""
+        return Receipt()
+
     @staticmethod
     @with_circuit_breaker("payments")
     def fee(order: Order) -> int:
@@ -183,6 +193,8 @@ client = Client()
 assert_type(client.pay(Order(), amount=2), Receipt)
 assert_type(client.pay.circuit_breaker, CircuitBreaker)
 assert_type(Client.pay(client, Order()), Receipt)
+assert_type(client.both(Order()), Receipt)
+assert_type(client.both.retry_policy, RetryPolicy)
 assert_type(client.of(Order()), Client)
 assert_type(Client.of(Order()), Client)
 assert_type(client.outside(Order()), Client)
@@ -196,6 +208,94 @@ client.pay(client, Order())  # type: ignore[arg-type]  # pyright: ignore
 async def await_a_method() -> None:
     """Of an object."""
     assert_type(await client.pay_async(Order()), Receipt)
+
+
+# ----- retry, and both -----
+
+
+@with_retry(max_retries=3, initial_delay=0.2, jitter="full", on=OSError)
+@with_circuit_breaker("payments")
+def both(order: Order) -> Receipt:
+    """Tried again, behind a breaker."""
+    return Receipt()
+
+
+@with_circuit_breaker("payments")
+@with_retry
+def both_otherwise(order: Order) -> Receipt:
+    """A breaker around the retries."""
+    return Receipt()
+
+
+@with_retry(RetryPolicy(2, 0.1, 5, 2.0, False))
+async def retried_async(order: Order) -> Receipt:
+    """Tried again."""
+    return Receipt()
+
+
+stacked: ResilientFunction[[Order], Receipt] = both
+assert_type(both(Order()), Receipt)
+assert_type(both.retry_policy, RetryPolicy)
+assert_type(both.circuit_breaker, CircuitBreaker)
+assert_type(both_otherwise(Order()), Receipt)
+assert_type(both_otherwise.retry_policy.max_retries, int)
+assert_type(retried_async.retry_policy, RetryPolicy)
+both("order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+with_retry(max_retries="3")  # type: ignore[call-overload]  # pyright: ignore
+with_retry(3, jitter="some")  # type: ignore[call-overload]  # pyright: ignore
+with_retry(3, delay=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+async def try_again(policy: RetryPolicy, order: Order) -> Receipt:
+    """By function, by block, and by await."""
+    assert_type(policy.execute(pay, order), Receipt)
+    assert_type(await policy.execute(pay_async, order), Receipt)
+    assert_type(await retried_async(order), Receipt)
+    policy.execute(pay, "order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    policy.max_delay = timedelta(seconds=3)
+    policy.budget = RetryBudget(ratio=0.1)
+    assert_type(policy.get_delay(0), float)
+    assert_type(policy.initial_delay, float)
+    for attempt in policy:
+        with attempt:
+            assert_type(attempt.number, int)
+            break
+    async for attempt in policy:
+        async with attempt:
+            break
+    return pay(order)
+
+
+# ----- the proxy -----
+
+
+def charge(instance: ServiceInstance, order: Order, *, amount: int = 1) -> Receipt:
+    """At an instance."""
+    return Receipt()
+
+
+async def charge_async(instance: ServiceInstance, order: Order) -> Receipt:
+    """At an instance."""
+    return Receipt()
+
+
+async def through_a_proxy(order: Order) -> None:
+    """The proxy gives the instance."""
+    proxy = ServiceProxy("payments", LoadBalancer(), CircuitBreaker("payments"), RetryPolicy(), timeout=2.0)
+    assert_type(proxy.call(charge, order, amount=2), Receipt)
+    proxy.call(charge, "order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    proxy.call(pay, order)  # type: ignore[arg-type, call-arg]  # pyright: ignore
+    assert_type(await proxy.call(charge_async, order), Receipt)
+    assert_type(await proxy.call_async(charge_async, order), Receipt)
+    assert_type(proxy.load_balancer.get_instance(), ServiceInstance | None)
+    assert_type(proxy.instance_circuit_breaker("1"), CircuitBreaker | None)
+    explained = proxy.with_options(key="customer-42", timeout=timedelta(seconds=1), explain=True)
+    assert_type(explained.call(charge, order), Receipt)
+    assert_type(await explained.call_async(charge_async, order), Receipt)
+    assert_type(explained.story, Story | None)
+    decorated = proxy(charge)
+    assert_type(decorated(order, amount=3), Receipt)
+    decorated("order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # ----- the breaker itself -----
@@ -244,7 +344,9 @@ async def by_hand_async(breaker: CircuitBreaker) -> None:
     assert_type(await breaker.execute(pay_async, Order()), Receipt)
 
 
-CircuitBreakerConfig(on=(OSError, lambda error: "busy" in str(error)), ignore=KeyError, failed_result=lambda x: x is None)
+CircuitBreakerConfig(
+    on=(OSError, lambda error: "busy" in str(error)), ignore=KeyError, failed_result=lambda x: x is None
+)
 CircuitBreakerConfig(on="OSError")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 breaker = CircuitBreaker("payments", listeners=[print], clock=ManualClock())
