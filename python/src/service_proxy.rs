@@ -560,7 +560,7 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static DRIVEN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static BEGUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         loop {
             if let Ok(coroutine) = &result
@@ -568,10 +568,7 @@ impl ServiceProxy {
             {
                 let limit = attempt.time_left().map(|left| left.as_secs_f64());
                 let call = Call::running(slf.clone().unbind(), parts.share(), attempt.into_owned(), memory);
-                let none = py.None();
-                return DRIVEN
-                    .import(py, MODULE, "_driven")?
-                    .call1((&none, &none, call, coroutine, limit, func, args, kwargs));
+                return BEGUN.import(py, MODULE, "_begun")?.call1((call, coroutine, limit, func, args, kwargs));
             }
             match parts.settle(py, attempt, result, &mut memory)? {
                 Next::Return(result) => return Ok(result),

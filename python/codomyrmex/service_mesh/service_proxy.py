@@ -31,6 +31,7 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from ._native import Call, ServiceProxy
+from .unbegun import Unbegun, named_after
 
 if TYPE_CHECKING:
     from ._native import Asked
@@ -143,20 +144,33 @@ async def _executed(
     return await proxy.retry_policy.execute(_driven, proxy, asked, None, None, None, func, args, kwargs)
 
 
+def _begun(
+    call: Call,
+    coroutine: Coroutine[Any, Any, Any],
+    limit: float | None,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
+) -> Coroutine[Any, Any, Any]:
+    """The awaited call of a function whose first attempt, made by `call`, turned out to be a coroutine."""
+    return named_after(_driven(None, None, call, Unbegun(coroutine), limit, func, args, kwargs), coroutine)
+
+
 async def _driven(
     proxy: ServiceProxy | None,
     asked: Any,
     call: Call | None,
-    awaitable: Any,
+    unbegun: Unbegun | None,
     limit: float | None,
     func: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any] | None,
 ) -> Any:
-    """A call from its begin; or one whose first attempt, made by `call`, turned out to be a coroutine."""
+    """A call from its begin, or from its first attempt."""
     if call is None:
         assert proxy is not None
         call = proxy._begin(asked)
+    awaitable: Any = unbegun and unbegun.coroutine
     while True:
         late = False
         try:

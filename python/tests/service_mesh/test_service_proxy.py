@@ -531,7 +531,7 @@ def test_a_call_that_is_never_awaited_gives_everything_back():
     call = payments.call(name_async)
     assert next(iter(payments.load_balancer)).in_flight == 1
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "never awaited"
+        warnings.simplefilter("ignore")  # that it was never awaited
         del call
         gc.collect()
     assert next(iter(payments.load_balancer)).in_flight == 0
@@ -600,6 +600,21 @@ def test_a_cancelled_call_is_neutral_and_gives_everything_back():
         assert payments.instance_circuit_breaker("a").state is CircuitState.CLOSED
 
     asyncio.run(main())
+
+
+def test_a_task_that_is_cancelled_before_it_begins_warns_of_nothing():
+    payments = proxy("a", failures=1)
+
+    async def main():
+        task = asyncio.ensure_future(payments.call(name_async))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    gc.collect()
+    assert next(iter(payments.load_balancer)).in_flight == 0
+    assert payments.instance_circuit_breaker("a").state is CircuitState.CLOSED
 
 
 def test_waits_between_attempts_are_awaited():
