@@ -14,12 +14,34 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod connection;
 mod drain;
+mod exchange;
+mod forward;
+mod guard;
+mod headers;
+mod judge;
+mod limits;
+mod listener;
+mod outgoing;
+mod pool;
+mod pulse;
 mod quick;
+mod refusal;
+mod replay;
+mod retry_after;
+mod route;
 mod server;
+mod service;
 mod sidecar;
+mod upgrade;
+mod upstream;
+mod wire;
+mod worker;
 
 pub use drain::{Drain, Phase, Shutdown};
+pub use forward::TIMEOUT;
 pub use quick::quick_policy;
-pub use server::{ServeError, Server};
+pub use refusal::{REFUSED, Reason};
+pub use server::{ServeError, Server, Serving};
 pub use sidecar::Sidecar;
