@@ -1,5 +1,6 @@
 //! Where the instances of a service are found.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::Authority;
@@ -18,6 +19,11 @@ pub struct DiscoveryConfig {
     /// What is asked for.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub query: DiscoveryQuery,
+    /// The name server that is asked: an IP address and a port, `127.0.0.1:8600`. Default: those of the system
+    /// (`/etc/resolv.conf`), with its search domains and its `/etc/hosts`.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "schema", schemars(with = "String", default))]
+    pub server: Option<SocketAddr>,
     /// How long an answer counts at least, in seconds, even if its time to live is shorter. Above 0, default 5.
     #[cfg_attr(feature = "serde", serde(rename = "min_ttl_seconds", with = "crate::seconds::codec"))]
     #[cfg_attr(feature = "schema", schemars(with = "f64", default = "min_ttl_seconds", extend("minimum" = 0)))]
@@ -52,6 +58,7 @@ impl DiscoveryConfig {
     pub fn new(query: DiscoveryQuery) -> Self {
         Self {
             query,
+            server: None,
             min_ttl: Duration::from_secs(5),
             max_ttl: Duration::from_secs(300),
             empty_grace: Duration::from_secs(60),

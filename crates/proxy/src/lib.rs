@@ -14,11 +14,14 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod control;
+mod discovery;
 mod drain;
 mod quick;
 mod server;
 mod sidecar;
 
+pub use control::Control;
 pub use drain::{Drain, Phase, Shutdown};
 pub use quick::quick_policy;
 pub use server::{ServeError, Server};

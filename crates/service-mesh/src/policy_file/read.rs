@@ -1,6 +1,7 @@
 //! Every section of the policy file, one after the other: which keys it has, and what they become.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -271,6 +272,7 @@ fn discovery(entry: &Entry<'_>) -> Option<DiscoveryConfig> {
     let table = entry.table()?;
     let (dns, srv) = (table.read::<Authority>("dns"), table.read::<ServiceName>("srv").map(|name| name.0));
     let mut config = DiscoveryConfig::new(DiscoveryQuery::Srv(String::new()));
+    config.server = table.read("server");
     config.min_ttl = table.read("min_ttl_seconds").unwrap_or(config.min_ttl);
     // What is not said is not less than what is.
     config.max_ttl = table.read("max_ttl_seconds").unwrap_or_else(|| config.max_ttl.max(config.min_ttl));
@@ -382,6 +384,15 @@ impl Read for ServiceName {
             return Some(Self(name));
         }
         entry.refuse(format_args!("is {name:?}; allowed: the name of a service, as _http._tcp.api.internal"))
+    }
+}
+
+impl Read for SocketAddr {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let text = String::read(entry)?;
+        let address = text.parse().ok();
+        address
+            .or_else(|| entry.refuse(format_args!("is {text:?}; allowed: an IP address and a port, as 127.0.0.1:53")))
     }
 }
 

@@ -73,7 +73,9 @@ fn every_key_of_the_sidecar_is_read() {
     assert_eq!(stock.query, DiscoveryQuery::Dns("stock.internal:8080".parse().unwrap()));
     assert_eq!((stock.min_ttl, stock.max_ttl, stock.empty_grace), (seconds(1.0), seconds(60.0), seconds(30.0)));
     let mail = file.services["mail"].discovery.as_ref().unwrap();
-    assert_eq!(mail, &DiscoveryConfig::new(DiscoveryQuery::Srv(String::from("_smtp._tcp.example.com"))));
+    let mut expected = DiscoveryConfig::new(DiscoveryQuery::Srv(String::from("_smtp._tcp.example.com")));
+    expected.server = Some(([127, 0, 0, 1], 8600).into());
+    assert_eq!(mail, &expected);
 
     let web = &file.listeners["web"];
     assert_eq!(web.address.to_string(), "127.0.0.1:8000");
