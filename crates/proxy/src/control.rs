@@ -5,6 +5,7 @@
 use service_mesh::Environment;
 
 use crate::discovery::Discovery;
+use crate::health::Health;
 use crate::sidecar::Sidecar;
 
 /// Keeps the instances of a sidecar's services as its policy says. Dropped, it leaves them as they are.
@@ -12,13 +13,15 @@ use crate::sidecar::Sidecar;
 pub struct Control {
     sidecar: Sidecar,
     discovery: Discovery,
+    health: Health,
 }
 
 impl Control {
     /// Begins with what the policy in force says. Must run in a tokio runtime, which runs everything that follows.
     pub fn start(sidecar: &Sidecar) -> Self {
         let environment = Environment::system();
-        let mut control = Self { sidecar: sidecar.clone(), discovery: Discovery::new(environment) };
+        let (discovery, health) = (Discovery::new(environment.clone()), Health::new(environment));
+        let mut control = Self { sidecar: sidecar.clone(), discovery, health };
         control.follow();
         control
     }
@@ -26,5 +29,6 @@ impl Control {
     /// Goes on as the policy says that is in force now. To be called after each reload.
     pub fn follow(&mut self) {
         self.discovery.follow(self.sidecar.mesh());
+        self.health.follow(self.sidecar.mesh());
     }
 }

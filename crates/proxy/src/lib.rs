@@ -17,6 +17,7 @@ pub mod cli;
 mod control;
 mod discovery;
 mod drain;
+mod health;
 mod quick;
 mod server;
 mod sidecar;
