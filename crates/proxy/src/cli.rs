@@ -12,6 +12,7 @@ use service_mesh::policy_file_schema;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::control::Control;
 use crate::drain::{Phase, Shutdown};
 use crate::quick::quick_policy;
 use crate::server::Server;
@@ -97,6 +98,7 @@ impl Run {
         drop(drain);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
+            let _control = Control::start(&sidecar);
             let mut terminate = signal(SignalKind::terminate())?;
             tokio::select! {
                 _ = terminate.recv() => {}

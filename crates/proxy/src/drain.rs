@@ -31,7 +31,7 @@ pub struct Shutdown(watch::Sender<Phase>);
 pub struct Drain {
     phase: watch::Receiver<Phase>,
     /// Nothing is ever sent; the other end learns when the last one is dropped.
-    section: Option<mpsc::Sender<Infallible>>,
+    _section: Option<mpsc::Sender<Infallible>>,
 }
 
 /// A part of what drains, which is over when nobody holds a [`Drain`] of it any more.
@@ -42,7 +42,7 @@ impl Shutdown {
     /// A shutdown, and what watches it.
     pub fn new() -> (Self, Drain) {
         let (sender, receiver) = watch::channel(Phase::Serving);
-        (Self(sender), Drain { phase: receiver, section: None })
+        (Self(sender), Drain { phase: receiver, _section: None })
     }
 
     /// Goes on to this phase, unless a later one has been reached already.
@@ -78,7 +78,7 @@ impl Drain {
     /// A part of what drains, and a drain of that part.
     pub(crate) fn section(&self) -> (Section, Self) {
         let (sender, receiver) = mpsc::channel(1);
-        (Section(receiver), Self { phase: self.phase.clone(), section: Some(sender) })
+        (Section(receiver), Self { phase: self.phase.clone(), _section: Some(sender) })
     }
 }
 

@@ -15,11 +15,14 @@
 
 pub mod cli;
 mod connection;
+mod control;
+mod discovery;
 mod drain;
 mod exchange;
 mod forward;
 mod guard;
 mod headers;
+mod health;
 mod judge;
 mod limits;
 mod listener;
@@ -39,6 +42,7 @@ mod upstream;
 mod wire;
 mod worker;
 
+pub use control::Control;
 pub use drain::{Drain, Phase, Shutdown};
 pub use forward::TIMEOUT;
 pub use quick::quick_policy;

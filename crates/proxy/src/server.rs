@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use crate::connection::serve;
 use crate::drain::{Drain, Phase};
-use crate::listener::{Accepting, Address, Bound, Listener};
+use crate::listener::{Accepting, Bound, Listener, bind};
 use crate::sidecar::Sidecar;
 use crate::worker::Worker;
 
@@ -67,12 +67,11 @@ impl Server {
         let count = threads.max(1);
         let mut threads: Vec<_> = std::iter::repeat_with(Vec::new).take(count).collect();
         let mut addresses = Vec::new();
-        for (name, listener) in &sidecar.services().policy().listeners {
+        for (name, listener) in &sidecar.mesh().policy().listeners {
             let failed = |cause| ServeError { what: format!("listen on {}", listener.address), cause };
-            let address: Address = listener.address.to_string().parse().map_err(failed)?;
-            let bound = address.bind(count).map_err(failed)?;
+            let bound = bind(&listener.address, count).map_err(failed)?;
             addresses.extend(bound[0].address().map(|address| (name.clone(), address)));
-            let listener = Listener::new(name);
+            let listener = Listener::new(name, listener.limits.clone());
             for (thread, bound) in threads.iter_mut().zip(bound) {
                 thread.push((Arc::clone(&listener), bound));
             }
@@ -141,7 +140,14 @@ async fn accept(worker: Arc<Worker>, listener: Arc<Listener>, socket: Accepting,
     loop {
         match socket.accept().await {
             Ok(socket) => {
-                tokio::spawn(serve(Arc::clone(&worker), Arc::clone(&listener), socket, drain.clone()));
+                // Whoever is too much is disconnected: to answer him would be work, and he could not tell why anyhow.
+                if let Some(connected) = listener.connect() {
+                    let (worker, listener, drain) = (Arc::clone(&worker), Arc::clone(&listener), drain.clone());
+                    tokio::spawn(async move {
+                        serve(worker, listener, socket, drain).await;
+                        drop(connected);
+                    });
+                }
             }
             Err(_) => sleep(BREATH).await,
         }
