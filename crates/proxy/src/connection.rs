@@ -28,7 +28,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, listener: Arc<Listener>, socket: 
     worker.watch_client(&pulse, &drain);
     let client = Client::new(&worker, &listener, &socket, &pulse, drain);
     let service = service_fn(|request: Request<Incoming>| answer(&client, request));
-    let io = TokioIo::new(Wire::new(socket, &pulse));
+    let io = TokioIo::new(Wire::of_client(socket, &pulse, &client.finding));
     let connection = http1::Builder::new()
         .max_header_size(head)
         .max_buf_size(head.max(BUFFER))

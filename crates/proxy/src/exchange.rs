@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::drain::{Drain, Phase};
 use crate::forward::{Forward, Head, TIMEOUT};
+use crate::guard::scan::Finding;
 use crate::guard::{self, Authority, Fault};
 use crate::headers::{forwarded, hop_by_hop, via};
 use crate::listener::Listener;
@@ -35,6 +37,12 @@ pub(crate) struct Client {
     pulse: Arc<Pulse>,
     forwarded: forwarded::Client,
     drain: Drain,
+    /// What was noticed while its requests were read.
+    pub(crate) finding: Arc<Finding>,
+    /// How many of them were served.
+    ///
+    /// Ordering: Relaxed; only the task of the connection counts.
+    served: AtomicU64,
 }
 
 impl Client {
@@ -51,6 +59,8 @@ impl Client {
             pulse: Arc::clone(pulse),
             forwarded: forwarded::Client::new(socket.peer()),
             drain,
+            finding: Arc::default(),
+            served: AtomicU64::new(0),
         }
     }
 }
@@ -63,6 +73,7 @@ pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Resul
         Ok(Served::Own(response)) => response.map(|body| Outgoing::own(body, exchange)),
         Err(refusal) => refusal.into_response().map(|body| Outgoing::own(body, exchange)),
     };
+    client.pulse.answers();
     if client.drain.phase() > Phase::Serving && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // So that its client looks for another place before this one is gone.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -78,6 +89,9 @@ enum Served {
 
 async fn serve(client: &Client, request: Request<Incoming>) -> Result<Served, Refusal> {
     let (mut parts, body) = request.into_parts();
+    if let Some(fault) = client.finding.of_request(client.served.fetch_add(1, Ordering::Relaxed)) {
+        return Err(fault.into());
+    }
     let authority = guard::check(&parts)?;
     let service = route(client, &parts, &authority)?;
     if let Some(response) = last_hop(&mut parts)? {

@@ -79,6 +79,10 @@ pub(crate) struct Pulse {
     is_blocked: AtomicBool,
     /// A request's body is waited for.
     awaits_body: AtomicBool,
+    /// The answer to the present request has begun.
+    has_answered: AtomicBool,
+    /// When the present request came.
+    asked: AtomicU32,
     order: AtomicU8,
     waker: Mutex<Option<Waker>>,
 }
@@ -102,6 +106,9 @@ const BODY: Duration = Duration::from_secs(30);
 /// Envoy's `stream_idle_timeout`: no byte in either direction.
 const SILENCE: Duration = Duration::from_secs(300);
 
+/// So many ticks ago is just now.
+const JUST_NOW: u32 = 4;
+
 impl Patience {
     /// With a client. While it is served, it has what patience its instance has.
     pub(crate) fn with_client(limits: &ListenerLimitsConfig) -> Self {
@@ -124,6 +131,8 @@ impl Pulse {
             state: AtomicU8::new(State::Idle as u8),
             is_blocked: AtomicBool::new(false),
             awaits_body: AtomicBool::new(false),
+            has_answered: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
             order: AtomicU8::new(Order::None as u8),
             waker: Mutex::new(None),
         })
@@ -141,7 +150,26 @@ impl Pulse {
     pub(crate) fn enter(&self, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);
         self.awaits_body.store(false, Ordering::Relaxed);
+        self.has_answered.store(false, Ordering::Relaxed);
         self.touch();
+        self.asked.store(self.ticks.now(), Ordering::Relaxed);
+    }
+
+    /// The answer to the present request begins.
+    pub(crate) fn answers(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request is served to which nothing has been answered.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.state() == State::Busy && !self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether a client that sends no more may still wait for an answer: there is none yet, or the request came only just
+    /// now. One that closes in the middle of a long answer is gone.
+    pub(crate) fn awaits_answer(&self) -> bool {
+        let age = self.ticks.now().saturating_sub(self.asked.load(Ordering::Relaxed));
+        self.is_unanswered() || (self.state() == State::Busy && age <= JUST_NOW)
     }
 
     fn touch(&self) {

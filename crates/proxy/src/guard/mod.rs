@@ -18,6 +18,7 @@ mod framing;
 mod hops;
 mod host;
 mod method;
+pub(crate) mod scan;
 mod target;
 
 use http::StatusCode;

@@ -119,6 +119,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         (self.stream.read_line(&mut line).await.ok()? > 0).then_some(line)
     }
 
+    /// Reads the head of a request, for one that answers over this.
+    pub async fn skip_head(&mut self) -> Option<()> {
+        while !self.line().await?.trim().is_empty() {}
+        Some(())
+    }
+
     /// One more byte, if any comes.
     pub async fn byte(&mut self) -> Option<u8> {
         self.stream.read_u8().await.ok()

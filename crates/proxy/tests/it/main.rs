@@ -6,6 +6,7 @@
 
 mod bodies;
 mod client;
+mod connections;
 mod forwarding;
 mod sidecar;
 mod upstream;
