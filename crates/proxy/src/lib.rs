@@ -13,17 +13,22 @@
 //! a third of the CPU of a request (nginx and Envoy are built the same way).
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod cli;
 mod control;
 mod discovery;
 mod drain;
 mod health;
+mod metrics;
 mod quick;
+mod reload;
 mod server;
 mod sidecar;
+mod signals;
 
-pub use control::Control;
+pub use control::{Apply, Control, Ended};
 pub use drain::{Drain, Phase, Shutdown};
 pub use quick::quick_policy;
 pub use server::{ServeError, Server};
 pub use sidecar::Sidecar;
+pub use signals::{Signal, Signals};
