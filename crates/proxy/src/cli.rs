@@ -1,9 +1,24 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 
 use clap::{Args, Parser, Subcommand};
+use service_mesh::policy_file_schema;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::drain::{Phase, Shutdown};
+use crate::quick::quick_policy;
+use crate::server::Server;
+use crate::sidecar::Sidecar;
+
+/// Where one listens who does not say where. Nobody from outside comes in by it.
+const LISTEN: &str = "127.0.0.1:8080";
 
 /// Circuit breaking, balancing, retries and limits before any HTTP service.
 #[derive(Debug, Parser)]
@@ -40,9 +55,73 @@ struct Run {
 }
 
 impl Cli {
-    /// Does what was asked for, and says how it ended.
+    /// Does what was asked for, and says how it ended: 0, or 1 after a mistake, which is told on the error output.
     pub fn run(self) -> ExitCode {
-        let _ = &self.command;
-        ExitCode::SUCCESS
+        let done = match self.command {
+            Command::Run(run) => run.run(),
+            Command::Check { file } => check(&file),
+            Command::Schema => write(&policy_file_schema()),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "service-mesh: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+type Done = Result<(), Box<dyn Error>>;
+
+fn check(file: &Path) -> Done {
+    let policy = service_mesh::Mesh::from_path(file)?.policy();
+    let count = policy.services.len();
+    write(&format!("{}: {count} service{}, no mistake\n", file.display(), if count == 1 { "" } else { "s" }))
+}
+
+fn write(text: &str) -> Done {
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+impl Run {
+    fn run(self) -> Done {
+        let sidecar = Sidecar::from_policy(&self.policy()?)?;
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let server = Server::bind(&sidecar, self.threads.unwrap_or(cores))?;
+        for (name, address) in server.addresses() {
+            let _ = writeln!(io::stderr(), "service-mesh: {name} listens on {address}");
+        }
+        let (shutdown, drain) = Shutdown::new();
+        let serving = server.start(&drain)?;
+        drop(drain);
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                _ = terminate.recv() => {}
+                interrupted = tokio::signal::ctrl_c() => interrupted?,
+            }
+            shutdown.enter(Phase::Closing);
+            Ok::<(), io::Error>(())
+        })?;
+        serving.join();
+        Ok(())
+    }
+
+    /// The text of the policy: that of the file, or what the command line stands for.
+    fn policy(&self) -> Result<String, Box<dyn Error>> {
+        match self.what.as_slice() {
+            [file] if !file.contains('=') => {
+                if !self.listen.is_empty() {
+                    return Err("--listen is for services on the command line; a policy file has [listeners]".into());
+                }
+                Ok(std::fs::read_to_string(file).map_err(|error| format!("{file} cannot be read: {error}"))?)
+            }
+            services => {
+                let listen = if self.listen.is_empty() { &[String::from(LISTEN)] } else { self.listen.as_slice() };
+                Ok(quick_policy(listen, services)?)
+            }
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! when the last one is dropped, everything is over. That needs no count of its own: a `watch` channel knows its
 //! receivers.
 
-use tokio::sync::watch;
+use std::convert::Infallible;
+
+use tokio::sync::{mpsc, watch};
 
 /// Where the sidecar stands between its start and its end. Phases only go forward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +28,15 @@ pub struct Shutdown(watch::Sender<Phase>);
 
 /// Watches which phase it is. Clones watch the same; holding one keeps the sidecar from being over.
 #[derive(Clone, Debug)]
-pub struct Drain(watch::Receiver<Phase>);
+pub struct Drain {
+    phase: watch::Receiver<Phase>,
+    /// Nothing is ever sent; the other end learns when the last one is dropped.
+    section: Option<mpsc::Sender<Infallible>>,
+}
+
+/// A part of what drains, which is over when nobody holds a [`Drain`] of it any more.
+#[derive(Debug)]
+pub(crate) struct Section(mpsc::Receiver<Infallible>);
 
 impl Phase {
     /// The word for this phase.
@@ -44,7 +54,7 @@ impl Shutdown {
     /// A shutdown, and what watches it.
     pub fn new() -> (Self, Drain) {
         let (sender, receiver) = watch::channel(Phase::Serving);
-        (Self(sender), Drain(receiver))
+        (Self(sender), Drain { phase: receiver, section: None })
     }
 
     /// The present phase. Whoever only wants to know it holds nothing up.
@@ -72,12 +82,27 @@ impl Shutdown {
 impl Drain {
     /// The present phase.
     pub fn phase(&self) -> Phase {
-        *self.0.borrow()
+        *self.phase.borrow()
     }
 
     /// Waits until `phase` is reached. If the [`Shutdown`] is dropped, everything has ended.
     pub async fn reached(&mut self, phase: Phase) {
-        let _ = self.0.wait_for(|present| *present >= phase).await;
+        let _ = self.phase.wait_for(|present| *present >= phase).await;
+    }
+}
+
+impl Drain {
+    /// A part of what drains, and a drain of that part.
+    pub(crate) fn section(&self) -> (Section, Self) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Section(receiver), Self { phase: self.phase.clone(), section: Some(sender) })
+    }
+}
+
+impl Section {
+    /// Waits until nobody holds a drain of this part any more.
+    pub(crate) async fn over(&mut self) {
+        self.0.recv().await;
     }
 }
 
@@ -94,5 +119,18 @@ mod tests {
         drain.reached(Phase::Leaving).await;
         drop(drain);
         shutdown.over().await;
+    }
+
+    #[tokio::test]
+    async fn a_section_is_over_when_the_last_of_its_drains_is_gone() {
+        let (_shutdown, whole) = Shutdown::new();
+        let (mut section, drain) = whole.section();
+        let other = drain.clone();
+        drop(drain);
+        let mut over = std::pin::pin!(section.over());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(over.as_mut().poll(&mut context).is_pending());
+        drop(other);
+        over.await;
     }
 }
