@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use crate::drain::Drain;
 use crate::exchange::{Client, answer};
 use crate::listener::Listener;
-use crate::pulse::{Order, Pulse};
+use crate::pulse::{Order, Patience, Pulse};
 use crate::wire::{Socket, Wire};
 use crate::worker::Worker;
 
@@ -23,14 +23,15 @@ const BUFFER: usize = 128 * 1024;
 
 /// Serves one connection of a client to its end.
 pub(crate) async fn serve(worker: Arc<Worker>, listener: Arc<Listener>, socket: Socket, drain: Drain) {
-    let pulse = Pulse::new(&worker.ticks);
+    let pulse = Pulse::new(&worker.ticks, Patience::with_client(&listener.limits));
+    let head = usize::try_from(listener.limits.header_bytes()).unwrap_or(usize::MAX);
     worker.watch_client(&pulse, &drain);
     let client = Client::new(&worker, &listener, &socket, &pulse, drain);
     let service = service_fn(|request: Request<Incoming>| answer(&client, request));
     let io = TokioIo::new(Wire::new(socket, &pulse));
     let connection = http1::Builder::new()
-        .max_header_size(listener.head_bytes)
-        .max_buf_size(listener.head_bytes.max(BUFFER))
+        .max_header_size(head)
+        .max_buf_size(head.max(BUFFER))
         // The pulse sees to it.
         .header_read_timeout(None)
         .serve_connection(io, service)

@@ -31,7 +31,7 @@ pub struct Shutdown(watch::Sender<Phase>);
 pub struct Drain {
     phase: watch::Receiver<Phase>,
     /// Nothing is ever sent; the other end learns when the last one is dropped.
-    section: Option<mpsc::Sender<Infallible>>,
+    _section: Option<mpsc::Sender<Infallible>>,
 }
 
 /// A part of what drains, which is over when nobody holds a [`Drain`] of it any more.
@@ -54,7 +54,7 @@ impl Shutdown {
     /// A shutdown, and what watches it.
     pub fn new() -> (Self, Drain) {
         let (sender, receiver) = watch::channel(Phase::Serving);
-        (Self(sender), Drain { phase: receiver, section: None })
+        (Self(sender), Drain { phase: receiver, _section: None })
     }
 
     /// The present phase. Whoever only wants to know it holds nothing up.
@@ -95,7 +95,7 @@ impl Drain {
     /// A part of what drains, and a drain of that part.
     pub(crate) fn section(&self) -> (Section, Self) {
         let (sender, receiver) = mpsc::channel(1);
-        (Section(receiver), Self { phase: self.phase.clone(), section: Some(sender) })
+        (Section(receiver), Self { phase: self.phase.clone(), _section: Some(sender) })
     }
 }
 

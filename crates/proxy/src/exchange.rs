@@ -83,7 +83,8 @@ async fn serve(client: &Client, request: Request<Incoming>) -> Result<Served, Re
     if let Some(response) = last_hop(&mut parts)? {
         return Ok(Served::Own(response));
     }
-    let limit = service.limits.body_bytes();
+    let limits = [client.listener.limits.body_bytes(), service.limits.body_bytes()];
+    let limit = limits.into_iter().flatten().min();
     if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
         let refusal = Refusal::new(Reason::BodyTooLarge, "the body of the request is too large");
         return Err(refusal.of_service(service.name()).closing());
@@ -151,6 +152,7 @@ fn prepare(
     via::add(&mut headers, version);
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     if let Some(protocol) = upgrade {
         headers.insert(http::header::UPGRADE, protocol);

@@ -1,32 +1,30 @@
 //! Where clients come in.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use service_mesh::{ListenAddress, ListenerLimitsConfig};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::wire::Socket;
 
-/// What one listener is called, and what it allows.
-#[derive(Clone, Debug)]
+/// What one listener is called, and what it allows. All threads share it.
+#[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) name: String,
-    /// The largest head of a request, in bytes.
-    pub(crate) head_bytes: usize,
+    pub(crate) limits: ListenerLimitsConfig,
+    /// Ordering: Relaxed; it publishes nothing.
+    connected: AtomicU32,
 }
 
-/// Where to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
+/// A client that is connected, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Connected(Arc<Listener>);
 
 /// A bound socket that no thread serves yet.
 #[derive(Debug)]
@@ -45,40 +43,27 @@ pub(crate) enum Accepting {
 /// So many connections wait to be accepted. Linux cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-impl FromStr for Address {
-    type Err = io::Error;
-
-    fn from_str(text: &str) -> io::Result<Self> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return Ok(Self::Unix(path.into()));
+/// Binds a socket for each of `threads` threads. Those of one TCP port share it, and the system spreads the connections
+/// among them.
+pub(crate) fn bind(address: &ListenAddress, threads: usize) -> io::Result<Vec<Bound>> {
+    match address {
+        ListenAddress::Tcp(address) => {
+            let first = bind_tcp(*address)?;
+            // Port 0 is any: the others must have the same.
+            let address = first.local_addr()?;
+            let others = (1..threads).map(|_| bind_tcp(address));
+            std::iter::once(Ok(first)).chain(others).map(|socket| socket.map(Bound::Tcp)).collect()
         }
-        let none = || io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
-        text.to_socket_addrs()?.next().map(Self::Tcp).ok_or_else(none)
-    }
-}
-
-impl Address {
-    /// Binds a socket for each of `threads` threads. Those of one TCP port share it, and the system spreads the
-    /// connections among them.
-    pub(crate) fn bind(&self, threads: usize) -> io::Result<Vec<Bound>> {
-        match self {
-            Self::Tcp(address) => {
-                let first = bind_tcp(*address)?;
-                // Port 0 is any: the others must have the same.
-                let address = first.local_addr()?;
-                let others = (1..threads).map(|_| bind_tcp(address));
-                std::iter::once(Ok(first)).chain(others).map(|socket| socket.map(Bound::Tcp)).collect()
+        ListenAddress::Unix(path) => {
+            // What a sidecar that was killed left behind is in the way; what is no socket is somebody's file.
+            if path.symlink_metadata().is_ok_and(|data| data.file_type().is_socket()) {
+                std::fs::remove_file(path)?;
             }
-            Self::Unix(path) => {
-                // What a sidecar that was killed left behind is in the way; what is no socket is somebody's file.
-                if path.symlink_metadata().is_ok_and(|data| data.file_type().is_socket()) {
-                    std::fs::remove_file(path)?;
-                }
-                let socket = StdUnixListener::bind(path)?;
-                socket.set_nonblocking(true)?;
-                (0..threads).map(|_| socket.try_clone().map(Bound::Unix)).collect()
-            }
+            let socket = StdUnixListener::bind(path)?;
+            socket.set_nonblocking(true)?;
+            (0..threads).map(|_| socket.try_clone().map(Bound::Unix)).collect()
         }
+        other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("{other} is of an unknown kind"))),
     }
 }
 
@@ -126,7 +111,21 @@ impl Accepting {
 }
 
 impl Listener {
-    pub(crate) fn new(name: &str) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), head_bytes: 64 * 1024 })
+    pub(crate) fn new(name: &str, limits: ListenerLimitsConfig) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), limits, connected: AtomicU32::new(0) })
+    }
+
+    /// Counts a client; none if there are as many as there may be.
+    pub(crate) fn connect(self: &Arc<Self>) -> Option<Connected> {
+        let limit = self.limits.connections();
+        let count = |count| (count < limit).then_some(count + 1);
+        let counted = self.connected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
+        counted.is_ok().then(|| Connected(Arc::clone(self)))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connected.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use service_mesh::ListenerLimitsConfig;
+
 /// How often one looks; a wait may last so much longer than its limit.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 
@@ -68,6 +70,7 @@ pub(crate) enum Order {
 /// Ordering: Relaxed, throughout. Whoever reads them decides about time, a tick earlier or later.
 #[derive(Debug)]
 pub(crate) struct Pulse {
+    patience: Patience,
     ticks: Arc<Ticks>,
     state: AtomicU8,
     /// When the state began, or something was last read or written in it.
@@ -93,9 +96,29 @@ pub(crate) struct Patience {
     pub(crate) busy: u32,
 }
 
+/// nginx's `client_body_timeout` and `send_timeout` are 60 s; half of that is still long for a body that does not move.
+const BODY: Duration = Duration::from_secs(30);
+
+/// Envoy's `stream_idle_timeout`: no byte in either direction.
+const SILENCE: Duration = Duration::from_secs(300);
+
+impl Patience {
+    /// With a client. While it is served, it has what patience its instance has.
+    pub(crate) fn with_client(limits: &ListenerLimitsConfig) -> Self {
+        let busy = ticks(SILENCE).saturating_mul(2);
+        Self { idle: ticks(limits.idle()), head: ticks(limits.header()), body: ticks(BODY), busy }
+    }
+
+    /// With an instance. The pool sees to connections that are idle.
+    pub(crate) fn with_instance() -> Self {
+        Self { idle: u32::MAX, head: u32::MAX, body: ticks(BODY), busy: ticks(SILENCE) }
+    }
+}
+
 impl Pulse {
-    pub(crate) fn new(ticks: &Arc<Ticks>) -> Arc<Self> {
+    pub(crate) fn new(ticks: &Arc<Ticks>, patience: Patience) -> Arc<Self> {
         Arc::new(Self {
+            patience,
             since: AtomicU32::new(ticks.now()),
             ticks: Arc::clone(ticks),
             state: AtomicU8::new(State::Idle as u8),
@@ -158,22 +181,22 @@ impl Pulse {
     }
 
     /// What a connection with these signs of life should be ordered, if its patience is at an end.
-    fn due(&self, patience: &Patience) -> Order {
+    fn due(&self) -> Order {
+        let patience = &self.patience;
         let waited = self.ticks.now().saturating_sub(self.since.load(Ordering::Relaxed));
         let is_slow = self.is_blocked.load(Ordering::Relaxed) || self.awaits_body.load(Ordering::Relaxed);
         let (limit, order) = match self.state() {
             _ if is_slow => (patience.body, Order::Cut),
             State::Idle => (patience.idle, Order::Cut),
             State::Head => (patience.head, Order::TimedOut),
-            State::Busy => (patience.busy, Order::Cut),
-            State::Tunnel => (patience.busy, Order::Cut),
+            State::Busy | State::Tunnel => (patience.busy, Order::Cut),
         };
         if waited > limit { order } else { Order::None }
     }
 
     /// Looks whether its patience is at an end, and orders what is due.
-    pub(crate) fn check(&self, patience: &Patience) {
-        let due = self.due(patience);
+    pub(crate) fn check(&self) {
+        let due = self.due();
         if due != Order::None {
             self.order(due);
         }
@@ -218,13 +241,13 @@ mod tests {
         for _ in 0..passed {
             ticks.advance();
         }
-        pulse.due(&PATIENCE)
+        pulse.due()
     }
 
     #[test]
     fn each_wait_has_its_own_patience() {
         let ticks = Arc::<Ticks>::default();
-        let pulse = Pulse::new(&ticks);
+        let pulse = Pulse::new(&ticks, PATIENCE);
         assert_eq!(due_after(&ticks, &pulse, 8), Order::None);
         assert_eq!(due_after(&ticks, &pulse, 1), Order::Cut);
         pulse.has_read();
@@ -246,7 +269,7 @@ mod tests {
 
     #[test]
     fn an_order_is_never_weakened() {
-        let pulse = Pulse::new(&Arc::default());
+        let pulse = Pulse::new(&Arc::default(), PATIENCE);
         pulse.order(Order::Cut);
         pulse.order(Order::Finish);
         assert_eq!(pulse.present_order(), Order::Cut);

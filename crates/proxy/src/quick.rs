@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use service_mesh::{ConfigError, ListenAddress};
+
 /// Writes the policy file that the command line stands for: a listener for each address, a service for each
 /// `NAME=HOST:PORT[,HOST:PORT…]`. With one service everything goes to it. With several, a request goes to the one that
 /// its path names first: `/users/7` to `users`, as `/users/7`.
@@ -11,7 +13,9 @@ use std::fmt::Write as _;
 pub fn quick_policy(listen: &[String], services: &[String]) -> Result<String, String> {
     let mut text = String::new();
     for (number, address) in (1..).zip(listen) {
-        let _ = writeln!(text, "[listeners.listen-{number}]\naddress = {}", quoted(address));
+        let place: ListenAddress = address.parse().map_err(|error: ConfigError| error.to_string())?;
+        let address = place.to_string();
+        let _ = writeln!(text, "[listeners.listen-{number}]\naddress = {}", quoted(&address));
     }
     for word in services {
         let wrong = || format!("{word:?} is no service; write NAME=HOST:PORT,HOST:PORT");

@@ -78,11 +78,6 @@ impl Replay {
         }))))
     }
 
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
     /// Whether it can be sent from its beginning.
     pub(crate) fn is_repeatable(&self) -> bool {
         self.0.as_ref().is_none_or(|log| lock(log).is_whole)

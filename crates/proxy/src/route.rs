@@ -1,8 +1,8 @@
 //! Where a request goes: listener, host, path and method to a service.
 //!
-//! Routes are asked in the order of the policy, and the first that fits decides. A path prefix ends at a slash: `/pay`
-//! is for `/pay` and `/pay/7`, not for `/payroll` (Kubernetes' Gateway API has the same rule, for the same reason: a
-//! route is a border).
+//! The policy has them in order, the most specific first, and the first that fits decides. A path prefix ends at a slash:
+//! `/pay` is for `/pay` and `/pay/7`, not for `/payroll` (Kubernetes' Gateway API has the same rule, for the same reason:
+//! a route is a border).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,9 +58,16 @@ impl RouteTable {
 
 fn fits(route: &RouteConfig, to: Destination<'_>) -> bool {
     route.listener.as_deref().is_none_or(|listener| listener == to.listener)
-        && route.host.as_deref().is_none_or(|host| host.eq_ignore_ascii_case(to.host))
-        && route.method.as_deref().is_none_or(|method| method == to.method.as_str())
+        && route.host.as_deref().is_none_or(|host| is_meant(host, to.host))
+        && (route.methods.is_empty() || route.methods.iter().any(|method| method == to.method.as_str()))
         && is_below(to.path, &route.path_prefix)
+}
+
+/// Whether a route for this host, or for `*.` and what its name ends with, means the host of a request.
+fn is_meant(pattern: &str, host: &str) -> bool {
+    let Some(end) = pattern.strip_prefix('*') else { return pattern.eq_ignore_ascii_case(host) };
+    let at = host.len().saturating_sub(end.len());
+    at > 0 && host.get(at..).is_some_and(|host| host.eq_ignore_ascii_case(end))
 }
 
 fn is_below(path: &str, prefix: &str) -> bool {
@@ -101,10 +108,15 @@ mod tests {
         let mut route = RouteConfig::new("shop");
         assert!(fits(&route, destination("any", "/any", &Method::PUT)));
         route.host = Some(String::from("Shop.example"));
-        route.method = Some(String::from("GET"));
+        route.methods = vec![String::from("GET")];
         assert!(fits(&route, destination("shop.EXAMPLE", "/", &Method::GET)));
         assert!(!fits(&route, destination("shop.example", "/", &Method::POST)));
         assert!(!fits(&route, destination("example", "/", &Method::GET)));
+        route.host = Some(String::from("*.shop.example"));
+        assert!(fits(&route, destination("a.b.Shop.example", "/", &Method::GET)));
+        for other in ["shop.example", "notshop.example", "", "ä.example"] {
+            assert!(!fits(&route, destination(other, "/", &Method::GET)), "{other}");
+        }
         route.listener = Some(String::from("other"));
         assert!(!fits(&route, destination("shop.example", "/", &Method::GET)));
     }

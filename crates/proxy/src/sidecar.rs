@@ -34,7 +34,7 @@ impl Sidecar {
     ///
     /// A library's caller learns at once that every instance fails; behind a sidecar, half of them answering now and
     /// then is better than none (Envoy caps at a tenth, which with three instances is none at all).
-    pub fn mesh() -> MeshBuilder {
+    pub fn builder() -> MeshBuilder {
         Mesh::builder().max_ejected_ratio(0.5).expect("0.5 is a ratio")
     }
 
@@ -43,11 +43,11 @@ impl Sidecar {
     /// # Errors
     /// Every mistake in it.
     pub fn from_policy(text: &str) -> Result<Self, PolicyError> {
-        Ok(Self::new(Self::mesh().read_text(text)?))
+        Ok(Self::new(Self::builder().read_text(text)?))
     }
 
     /// The services, alive.
-    pub fn services(&self) -> &Mesh {
+    pub fn mesh(&self) -> &Mesh {
         &self.0.mesh
     }
 

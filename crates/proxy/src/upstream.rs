@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::connection::drive;
 use crate::limits::Connection;
 use crate::pool::Link;
-use crate::pulse::{Pulse, State};
+use crate::pulse::{Patience, Pulse, State};
 use crate::service::Service;
 use crate::wire::{Socket, Wire};
 use crate::worker::Worker;
@@ -21,11 +21,8 @@ use crate::worker::Worker;
 /// What an instance's host begins with if it listens on a Unix socket; the path follows, and the port means nothing.
 const UNIX: &str = "unix:";
 
-/// The parser's buffer can be no smaller.
-const LEAST_BUFFER: usize = 8 * 1024;
-
 /// The largest piece of a body that is read at once.
-const BUFFER: usize = 256 * 1024;
+const BUFFER: usize = 128 * 1024;
 
 /// Connects to the instance, within `limit`.
 pub(crate) async fn connect(
@@ -37,12 +34,11 @@ pub(crate) async fn connect(
 ) -> io::Result<Link> {
     let connecting = timeout(limit, open(instance)).await;
     let socket = connecting.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
-    let pulse = Pulse::new(&worker.ticks);
+    let pulse = Pulse::new(&worker.ticks, Patience::with_instance());
     pulse.enter(State::Busy);
     let head = usize::try_from(service.limits.header_bytes()).unwrap_or(usize::MAX);
     let io = TokioIo::new(Wire::new(socket, &pulse));
-    let handshake =
-        http1::Builder::new().max_header_size(head).max_buf_size(head.clamp(LEAST_BUFFER, BUFFER)).handshake(io);
+    let handshake = http1::Builder::new().max_header_size(head).max_buf_size(head.max(BUFFER)).handshake(io);
     let (sender, connection) = handshake.await.map_err(io::Error::other)?;
     worker.watch_upstream(&pulse);
     tokio::spawn(drive(connection.with_upgrades(), Arc::clone(&pulse)));

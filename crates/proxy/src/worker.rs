@@ -1,13 +1,12 @@
 //! What one thread has for itself, and the task that looks after its connections.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::drain::{Drain, Phase};
 use crate::pool::Pool;
-use crate::pulse::{Order, Patience, Pulse, TICK, Ticks, ticks};
+use crate::pulse::{Order, Pulse, TICK, Ticks};
 use crate::sidecar::Sidecar;
 
 /// What one thread has for itself. Nothing in it is shared with other threads, so nobody waits for anybody.
@@ -19,18 +18,6 @@ pub(crate) struct Worker {
     clients: Mutex<Vec<Weak<Pulse>>>,
     upstreams: Mutex<Vec<Weak<Pulse>>>,
 }
-
-/// nginx's `keepalive_timeout`. Longer than clients keep a connection in their pools, so that they end it and not we.
-const IDLE: Duration = Duration::from_secs(75);
-
-/// HAProxy's usual `timeout http-request`: time enough for the slowest line, too short to hold connections with.
-const HEAD: Duration = Duration::from_secs(10);
-
-/// nginx's `client_body_timeout` and `send_timeout` are 60 s; half of that is still long for a body that does not move.
-const BODY: Duration = Duration::from_secs(30);
-
-/// Envoy's `stream_idle_timeout`: no byte in either direction.
-const SILENCE: Duration = Duration::from_secs(300);
 
 impl Worker {
     pub(crate) fn new(sidecar: Sidecar) -> Arc<Self> {
@@ -57,15 +44,6 @@ impl Worker {
 
     /// Looks through all connections at each tick, and tells them of the drain, until that has ended.
     pub(crate) async fn look_after(self: Arc<Self>, mut drain: Drain) {
-        // A client that is served has what patience its instance has.
-        let patience = Patience {
-            idle: ticks(IDLE),
-            head: ticks(HEAD),
-            body: ticks(BODY),
-            busy: ticks(SILENCE).saturating_mul(2),
-        };
-        // The pool sees to those that are idle.
-        let upstream = Patience { idle: u32::MAX, head: u32::MAX, busy: ticks(SILENCE), ..patience };
         let mut interval = interval(TICK);
         interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut phase = Phase::Serving;
@@ -73,8 +51,8 @@ impl Worker {
             tokio::select! {
                 _ = interval.tick() => {
                     self.ticks.advance();
-                    for_each(&self.clients, |pulse| pulse.check(&patience));
-                    for_each(&self.upstreams, |pulse| pulse.check(&upstream));
+                    for_each(&self.clients, Pulse::check);
+                    for_each(&self.upstreams, Pulse::check);
                     self.pool.sweep();
                 }
                 () = drain.reached(if phase < Phase::Closing { Phase::Closing } else { Phase::Ended }) => {
