@@ -10,13 +10,14 @@ use std::thread;
 use clap::{Args, Parser, Subcommand};
 use service_mesh::policy_file_schema;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::control::Control;
-use crate::drain::{Phase, Shutdown};
+use crate::control::{Apply, Control, Ended};
+use crate::drain::Shutdown;
+use crate::listeners::Listeners;
 use crate::quick::quick_policy;
 use crate::server::Server;
 use crate::sidecar::Sidecar;
+use crate::signals::Signals;
 
 /// Where one listens who does not say where. Nobody from outside comes in by it.
 const LISTEN: &str = "127.0.0.1:8080";
@@ -56,7 +57,8 @@ struct Run {
 }
 
 impl Cli {
-    /// Does what was asked for, and says how it ended: 0, or 1 after a mistake, which is told on the error output.
+    /// Does what was asked for, and says how it ended: 0; 1 after a mistake, which is told on the error
+    /// output, or where requests in flight were cut off at the deadline; 2 where a second signal did not wait for them.
     pub fn run(self) -> ExitCode {
         let done = match self.command {
             Command::Run(run) => run.run(),
@@ -64,16 +66,16 @@ impl Cli {
             Command::Schema => write(&policy_file_schema()),
         };
         match done {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(error) => {
-                let _ = writeln!(io::stderr(), "service-mesh: {error}");
+                tell(&error.to_string());
                 ExitCode::FAILURE
             }
         }
     }
 }
 
-type Done = Result<(), Box<dyn Error>>;
+type Done = Result<ExitCode, Box<dyn Error>>;
 
 fn check(file: &Path) -> Done {
     let policy = service_mesh::Mesh::from_path(file)?.policy();
@@ -82,48 +84,75 @@ fn check(file: &Path) -> Done {
 }
 
 fn write(text: &str) -> Done {
-    Ok(io::stdout().write_all(text.as_bytes())?)
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Run {
     fn run(self) -> Done {
-        let sidecar = Sidecar::from_policy(&self.policy()?)?;
+        let (file, text) = self.policy()?;
+        let sidecar = Sidecar::from_policy(&text)?;
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let server = Server::bind(&sidecar, self.threads.unwrap_or(cores))?;
         for (name, address) in server.addresses() {
-            let _ = writeln!(io::stderr(), "service-mesh: {name} listens on {address}");
+            tell(&format!("{name} listens on {address}"));
         }
         let (shutdown, drain) = Shutdown::new();
-        let serving = server.start(&drain)?;
+        let (listeners, threads) = server.start(&drain)?.split();
         drop(drain);
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let _control = Control::start(&sidecar);
-            let mut terminate = signal(SignalKind::terminate())?;
-            tokio::select! {
-                _ = terminate.recv() => {}
-                interrupted = tokio::signal::ctrl_c() => interrupted?,
+        let ended = runtime.block_on(async {
+            let control = Control::start(sidecar.mesh(), shutdown, apply(&sidecar, listeners))
+                .map_err(|error| format!("the pages of [admin] cannot be served: {error}"))?;
+            if let Some(address) = control.admin_address() {
+                tell(&format!("admin listens on {address}"));
             }
-            shutdown.enter(Phase::Closing);
-            Ok::<(), io::Error>(())
+            let control = match file {
+                Some(file) => control.following(file, text),
+                None => control,
+            };
+            Ok::<_, Box<dyn Error>>(control.run(Signals::system()?).await)
         })?;
-        serving.join();
-        Ok(())
+        // What it still waits for (a file system, a name server) is of no use any more.
+        runtime.shutdown_background();
+        if ended != Ended::AtOnce {
+            threads.join();
+        }
+        Ok(ExitCode::from(ended.code()))
     }
 
-    /// The text of the policy: that of the file, or what the command line stands for.
-    fn policy(&self) -> Result<String, Box<dyn Error>> {
+    /// The policy file, if it is one, and the text of the policy: of that, or what the command line stands for.
+    fn policy(&self) -> Result<(Option<PathBuf>, String), Box<dyn Error>> {
         match self.what.as_slice() {
             [file] if !file.contains('=') => {
                 if !self.listen.is_empty() {
                     return Err("--listen is for services on the command line; a policy file has [listeners]".into());
                 }
-                Ok(std::fs::read_to_string(file).map_err(|error| format!("{file} cannot be read: {error}"))?)
+                let text = std::fs::read_to_string(file).map_err(|error| format!("{file} cannot be read: {error}"))?;
+                Ok((Some(file.into()), text))
             }
             services => {
                 let listen = if self.listen.is_empty() { &[String::from(LISTEN)] } else { self.listen.as_slice() };
-                Ok(quick_policy(listen, services)?)
+                Ok((None, quick_policy(listen, services)?))
             }
         }
     }
+}
+
+/// Puts another policy in force: what it wants to listen at is bound before anything else changes.
+fn apply(sidecar: &Sidecar, mut listeners: Listeners) -> Apply {
+    let sidecar = sidecar.clone();
+    Box::new(move |text, policy| {
+        let prepared = listeners.prepare(policy).map_err(|error| match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        })?;
+        let changes = sidecar.reload(text).map_err(|mistakes| mistakes.to_string())?;
+        listeners.commit(prepared);
+        Ok(changes)
+    })
+}
+
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "service-mesh: {line}");
 }

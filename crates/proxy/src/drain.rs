@@ -38,11 +38,28 @@ pub struct Drain {
 #[derive(Debug)]
 pub(crate) struct Section(mpsc::Receiver<Infallible>);
 
+impl Phase {
+    /// The word for this phase.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Leaving => "leaving",
+            Self::Closing => "closing",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 impl Shutdown {
     /// A shutdown, and what watches it.
     pub fn new() -> (Self, Drain) {
         let (sender, receiver) = watch::channel(Phase::Serving);
         (Self(sender), Drain { phase: receiver, _section: None })
+    }
+
+    /// The present phase. Whoever only wants to know it holds nothing up.
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
     }
 
     /// Goes on to this phase, unless a later one has been reached already.

@@ -13,6 +13,7 @@
 //! a third of the CPU of a request (nginx and Envoy are built the same way).
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod cli;
 mod connection;
 mod control;
@@ -26,26 +27,32 @@ mod health;
 mod judge;
 mod limits;
 mod listener;
+mod listeners;
+mod metrics;
 mod outgoing;
 mod pool;
 mod pulse;
 mod quick;
 mod refusal;
+mod reload;
 mod replay;
 mod retry_after;
 mod route;
 mod server;
 mod service;
 mod sidecar;
+mod signals;
 mod upgrade;
 mod upstream;
 mod wire;
 mod worker;
 
-pub use control::Control;
+pub use control::{Apply, Control, Ended};
 pub use drain::{Drain, Phase, Shutdown};
 pub use forward::TIMEOUT;
+pub use listeners::{Listeners, Prepared};
 pub use quick::quick_policy;
 pub use refusal::{REFUSED, Reason};
-pub use server::{ServeError, Server, Serving};
+pub use server::{ServeError, Server, Serving, Threads};
 pub use sidecar::Sidecar;
+pub use signals::{Signal, Signals};
