@@ -21,6 +21,7 @@ use http::{Method, Uri};
 use serde_json::{Map, Value};
 use service_mesh::{AccessLogConfig, AccessLogMode, Chance};
 
+use crate::listener::Listener;
 use crate::replay::Replay;
 use crate::trace_context::{SpanId, TraceContext};
 
@@ -67,7 +68,7 @@ pub(crate) struct Record {
 pub(crate) struct Told {
     time: SystemTime,
     took: Duration,
-    listener: Arc<str>,
+    listener: Arc<Listener>,
     client: Option<IpAddr>,
     method: Method,
     uri: Uri,
@@ -78,7 +79,9 @@ pub(crate) struct Told {
     pub(crate) service: Option<String>,
     pub(crate) instance: Option<String>,
     pub(crate) attempts: u32,
-    pub(crate) trace: Option<(TraceContext, SpanId)>,
+    pub(crate) trace: Option<TraceContext>,
+    /// That of the last attempt.
+    pub(crate) span: Option<SpanId>,
     request_bytes: u64,
     pub(crate) response_bytes: u64,
     /// Whether the answer has passed to its end.
@@ -89,12 +92,12 @@ impl AccessLog {
     /// What becomes of a request, if anything at all is written; costs one load where nothing is.
     pub(crate) fn begin(
         &self,
-        listener: &Arc<str>,
+        listener: &Arc<Listener>,
         client: Option<IpAddr>,
         method: &Method,
         uri: &Uri,
     ) -> Option<Record> {
-        let sink = self.0.present.load_full()?;
+        let sink = Arc::clone(self.0.present.load().as_ref()?);
         let told = Told {
             time: SystemTime::now(),
             took: Duration::ZERO,
@@ -109,6 +112,7 @@ impl AccessLog {
             instance: None,
             attempts: 0,
             trace: None,
+            span: None,
             request_bytes: 0,
             response_bytes: 0,
             completed: false,
@@ -144,11 +148,6 @@ impl AccessLog {
     /// Writes there from now on. What was begun before goes where it would have gone.
     pub(crate) fn put(&self, sink: Option<Sink>) {
         self.0.present.store(sink.map(Arc::new));
-    }
-
-    /// What is written by, if anything is.
-    pub(crate) fn config(&self) -> Option<AccessLogConfig> {
-        self.0.present.load().as_ref().map(|sink| sink.config.clone())
     }
 
     /// Records that were written, and records that were dropped since nobody could keep up.
@@ -222,7 +221,7 @@ impl Told {
         let mut line = Map::new();
         let mut put = |key: &str, value: Value| line.insert(key.to_owned(), value);
         put("time", rfc3339(self.time).into());
-        put("listener", Value::from(&*self.listener));
+        put("listener", Value::from(self.listener.name.as_str()));
         put("client", self.client.map(|client| client.to_string()).into());
         put("method", self.method.as_str().into());
         put("host", self.host.as_str().into());
@@ -236,10 +235,10 @@ impl Told {
         put("took_seconds", self.took.as_secs_f64().into());
         put("request_bytes", self.request_bytes.into());
         put("response_bytes", self.response_bytes.into());
-        if let Some((trace, span)) = &self.trace {
+        if let Some(trace) = &self.trace {
             put("trace_id", trace.trace_id().into());
             put("parent_span_id", trace.parent().to_string().into());
-            put("span_id", span.to_string().into());
+            put("span_id", self.span.map(|span| span.to_string()).into());
         }
         // Nothing can fail that is written to memory; a line is one whatever is in it, since JSON escapes line ends.
         let _ = serde_json::to_writer(&mut *text, &Value::from(line));
@@ -310,7 +309,8 @@ mod tests {
     }
 
     fn begin(log: &AccessLog) -> Option<Record> {
-        log.begin(&Arc::from("web"), Some([10, 0, 0, 9].into()), &Method::GET, &Uri::from_static("/pay/7?card=42"))
+        let listener = Listener::new("web", service_mesh::ListenerLimitsConfig::default());
+        log.begin(&listener, Some([10, 0, 0, 9].into()), &Method::GET, &Uri::from_static("/pay/7?card=42"))
     }
 
     fn request(log: &AccessLog, status: u16) {
@@ -422,7 +422,7 @@ mod tests {
         assert_eq!(at(0, 0), "1970-01-01T00:00:00.000Z");
         assert_eq!(at(951_782_399, 999), "2000-02-28T23:59:59.999Z");
         assert_eq!(at(951_782_400, 0), "2000-02-29T00:00:00.000Z");
-        assert_eq!(at(1795324262, 7), "2026-11-22T05:11:02.007Z");
+        assert_eq!(at(1_795_324_262, 7), "2026-11-22T05:11:02.007Z");
         assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
     }
 }

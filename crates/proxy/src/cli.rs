@@ -102,8 +102,7 @@ impl Run {
         drop(drain);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let ended = runtime.block_on(async {
-            let control = Control::start(sidecar.mesh(), shutdown, apply(&sidecar, listeners))
-                .map_err(|error| format!("the pages of [admin] cannot be served: {error}"))?;
+            let control = Control::start(&sidecar, shutdown, apply(&sidecar, listeners))?;
             if let Some(address) = control.admin_address() {
                 tell(&format!("admin listens on {address}"));
             }
