@@ -7,6 +7,7 @@
 mod bodies;
 mod client;
 mod connections;
+mod control;
 mod forwarding;
 mod sidecar;
 mod upstream;
