@@ -7,6 +7,9 @@
 mod bodies;
 mod client;
 mod connections;
+mod faults;
 mod forwarding;
+mod guard;
+mod guard_cases;
 mod sidecar;
 mod upstream;
