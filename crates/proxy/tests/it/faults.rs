@@ -34,7 +34,7 @@ where
     let sidecar = serve_api(&[&upstream], &format!("retry = false\n{more}"));
     let reply = sidecar.connect().await.get("/").await;
     let failures = sidecar.sidecar.mesh().service("api").unwrap().circuit_breaker().failure_count();
-    let what = reply.refused().unwrap_or(reply.text()).to_owned();
+    let what = reply.refused().unwrap_or_else(|| reply.text()).to_owned();
     (reply.status, format!("{what}, {failures} failure{}", if failures == 1 { "" } else { "s" }))
 }
 

@@ -1,5 +1,6 @@
 //! The guard, over raw sockets.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use crate::guard_cases::CASES;
@@ -49,12 +50,13 @@ async fn each_case_is_answered_as_it_should_and_reaches_nobody_whom_it_should_no
         let is_clean = heads.iter().all(|(head, _)| !head.contains("/smuggled"));
         let whole = heads.iter().filter(|(_, is_whole)| *is_whole).count();
         if statuses != case.statuses || !is_over || whole != served || !is_clean {
-            mistakes.push_str(&format!(
-                "{}\n  {:?}\n  expected {:?}, was {statuses:?}, over: {is_over}, reached: {heads:?}\n",
+            let _ = writeln!(
+                mistakes,
+                "{}\n  {:?}\n  expected {:?}, was {statuses:?}, over: {is_over}, reached: {heads:?}",
                 case.source,
                 String::from_utf8_lossy(case.bytes),
                 case.statuses,
-            ));
+            );
         }
     }
     assert!(mistakes.is_empty(), "{mistakes}");
@@ -65,7 +67,11 @@ async fn what_grows_without_end_is_refused() {
     let upstream = Upstream::answering(response("200 OK", "ok")).await;
     let sidecar = serve_api(&[&upstream], "");
     let fields = |count: usize, length: usize| {
-        (0..count).map(|number| format!("X-{number}: {}\r\n", "x".repeat(length))).collect::<String>()
+        let mut fields = String::new();
+        (0..count).for_each(|number| {
+            let _ = write!(fields, "X-{number}: {}\r\n", "x".repeat(length));
+        });
+        fields
     };
     for (request, status) in [
         (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(65_600)), 431),
