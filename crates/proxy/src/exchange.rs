@@ -234,7 +234,7 @@ fn origin_form(uri: Uri) -> Uri {
     if uri.authority().is_none() {
         return uri;
     }
-    uri.path_and_query().cloned().map_or(Uri::from_static("/"), Uri::from)
+    uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from)
 }
 
 /// Makes of the service's answer what the client is sent.

@@ -3,9 +3,9 @@
 //! An attempt is held until the body has passed, so that an instance that dies in the middle of its answers is found
 //! out, and so that its connection counts for as long as it lasts. But not for ever. A body that flows for
 //! [`LONGEST`] was a success, or a stream without end would keep a probe's place for good. And the client's slowness is
-//! no fault of the instance: where the time for the attempt runs out, an answer whose head came in time is judged by its
-//! head. The deadline of the call is another thing: it cuts the body off, and if it was the instance that was waited for
-//! then, that is a failure.
+//! no fault of the instance: when half of the time for the attempt has passed, an answer whose head is there is judged by
+//! its head. The deadline of the call is another thing: it cuts the body off, and if it was the instance that was waited
+//! for then, that is a failure.
 //!
 //! Most bodies are there with the head, or at the next look, and cost nothing of this: a task watches the rest.
 
@@ -20,10 +20,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// After so long a body that still flows was a success.
 const LONGEST: Duration = Duration::from_secs(10);
-
-/// So long before an attempt's time is up it is judged by its head. Timers are late by up to a millisecond, and threads
-/// are busy.
-const MARGIN: Duration = Duration::from_millis(5);
 
 /// An attempt whose answer has begun. Dropped without a verdict, the client went away, and that is neutral.
 #[derive(Debug)]
@@ -140,9 +136,10 @@ async fn watch(watched: Arc<Watched>, deadline: Option<Instant>) {
         (attempt.time_left(), is_deadline)
     });
     if let Some((left, is_deadline)) = limit {
-        let left = left.map(|left| left.saturating_sub(MARGIN));
-        let ends_first = left.is_some_and(|left| left < LONGEST);
-        sleep(left.unwrap_or(LONGEST).min(LONGEST)).await;
+        // At half of it, and not when it is all but up: a busy thread is late by more than one would leave it.
+        let half = left.map(|left| left / 2);
+        let ends_first = half.is_some_and(|half| half < LONGEST);
+        sleep(half.unwrap_or(LONGEST).min(LONGEST)).await;
         let is_late = ends_first && is_deadline && watched.awaits_instance.load(Ordering::Relaxed);
         if !is_late && let Some(attempt) = lock(&watched.attempt).take() {
             let _no_way_back = attempt.settle(Answer::success());

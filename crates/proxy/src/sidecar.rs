@@ -87,12 +87,11 @@ impl Inner {
         let services = self.mesh.services().into_iter().filter_map(|proxy| {
             let name = proxy.name().to_owned();
             let policy = policy.services.get(&name)?;
-            let gate = match present.services.get(&name) {
-                Some(present) => Arc::clone(&present.gate),
-                None => {
-                    *made += 1;
-                    Gate::new(*made - 1)
-                }
+            let gate = if let Some(present) = present.services.get(&name) {
+                Arc::clone(&present.gate)
+            } else {
+                *made += 1;
+                Gate::new(*made - 1)
             };
             Some((name, Arc::new(Service::new(proxy, policy, gate))))
         });

@@ -24,8 +24,8 @@ use crate::pulse::{Pulse, State};
 /// HTTP/2 over plain text is not: whoever gets it through speaks to the service past every rule here (Jake Miller, "h2c
 /// smuggling", 2020). One protocol must be named, by a GET without a body.
 //= https://www.rfc-editor.org/rfc/rfc9110#section-7.8
-//# A server MUST ignore an Upgrade header field that is received in an
-//# HTTP/1.0 request.
+//# A server that receives an Upgrade header field in an HTTP/1.0 request
+//# MUST ignore that Upgrade field.
 pub(crate) fn take(parts: &mut Parts, body: &Incoming) -> Option<OnUpgrade> {
     let on_upgrade = parts.extensions.remove::<OnUpgrade>()?;
     let mut protocols = parts.headers.get_all(UPGRADE).iter();

@@ -10,9 +10,9 @@ use super::Fault;
 const MOST: usize = 32;
 
 //= https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
-//# The Via header field can be used for tracking message forwards,
-//# avoiding request loops, and identifying the protocol capabilities of
-//# senders along the request/response chain.
+//# Via can be used for tracking message forwards, avoiding request loops,
+//# and identifying the protocol capabilities of senders along the
+//# request/response chain.
 pub(super) fn check(request: &Parts) -> Result<(), Fault> {
     let fields = request.headers.get_all(VIA).iter();
     let hops: usize = fields.map(|value| value.as_bytes().split(|byte| *byte == b',').count()).sum();

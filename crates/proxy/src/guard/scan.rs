@@ -39,6 +39,8 @@ pub(crate) struct Scanner {
     number: u64,
     /// The last request was HTTP/1.0, which knows no interim responses.
     is_old: bool,
+    /// There is a fragment in the line of the request, as far as it was read.
+    has_fragment: bool,
 }
 
 /// Where in the stream the next byte is.
@@ -130,6 +132,7 @@ impl Scanner {
 
     /// A line whose end is to come.
     fn begin(&mut self, bytes: &[u8]) {
+        self.has_fragment |= self.place == Place::RequestLine && memchr(b'#', bytes).is_some();
         let room = LINE.saturating_sub(self.line.len());
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.last = bytes[bytes.len() - 1];
@@ -147,6 +150,15 @@ impl Scanner {
         // It may, and some do not: that is the ambiguity.
         if last != b'\r' {
             return Err(Fault::bad("a line that ends without CR"));
+        }
+        if self.place == Place::RequestLine {
+            //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2.1
+            //# origin-form = absolute-path [ "?" query ]
+            //
+            // A fragment has no place in it, and the parser would cut it off.
+            if std::mem::take(&mut self.has_fragment) || memchr(b'#', end).is_some() {
+                return Err(Fault::bad("a fragment in the target"));
+            }
         }
         if self.line.is_empty() {
             return self.line(&end[..end.len() - 1]);
@@ -308,8 +320,10 @@ mod tests {
             ("Content-Length: ", "a length that is no number"),
             ("Content-Length: 99999999999999999999", "a length that is no number"),
             ("X: 1\nY: 2", "a line that ends without CR"),
+            ("\r\nGET /#a HTTP/1.1", "a fragment in the target"),
         ] {
-            assert_eq!(found(&format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n")), Some((0, rule)), "{head}");
+            let found = found(&format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n"));
+            assert_eq!(found.map(|(_, rule)| rule), Some(rule), "{head}");
         }
     }
 

@@ -18,14 +18,13 @@ pub(super) fn check(request: &Parts) -> Result<(), Fault> {
         }
     } else if uri.authority().is_some() {
         //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2.3
-        //# The "authority-form" of request-target is only used for CONNECT
-        //# requests
+        //# The authority-form of request-target is only used for CONNECT requests
         return Err(Fault::bad("an authority as the target of a method other than CONNECT"));
     }
     let path = uri.path();
     if path == "*" {
         //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2.4
-        //# The "asterisk-form" of request-target is only used for a server-wide
+        //# The asterisk-form of request-target is only used for a server-wide
         //# OPTIONS request
         return if request.method == Method::OPTIONS { Ok(()) } else { Err(Fault::bad("a target * without OPTIONS")) };
     }

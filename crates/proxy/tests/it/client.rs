@@ -8,70 +8,70 @@ use tokio::net::TcpStream;
 use crate::upstream::field;
 
 /// A connection to the sidecar.
-pub struct Client<S = TcpStream> {
+pub(crate) struct Client<S = TcpStream> {
     stream: BufReader<S>,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
     /// The body came to its end as its framing says.
-    pub is_whole: bool,
-    pub trailers: Vec<String>,
+    pub(crate) is_whole: bool,
+    pub(crate) trailers: Vec<String>,
 }
 
 impl Reply {
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         field(&self.head, name)
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
     /// Why the sidecar refused, if it was the sidecar.
-    pub fn refused(&self) -> Option<&str> {
+    pub(crate) fn refused(&self) -> Option<&str> {
         self.field("x-service-mesh-refused")
     }
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self::new(stream)
     }
 
     /// Ends the connection with a reset.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         let _ = self.stream.into_inner().set_zero_linger();
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    pub fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream: BufReader::new(stream) }
     }
 
-    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         // The sidecar may refuse to hear it to its end.
         let _ = self.stream.get_mut().write_all(bytes.as_ref()).await;
     }
 
     /// Says that it sends no more.
-    pub async fn half_close(&mut self) {
+    pub(crate) async fn half_close(&mut self) {
         self.stream.get_mut().shutdown().await.unwrap();
     }
 
     /// The response to what was asked by GET; none if the connection ends instead.
-    pub async fn reply(&mut self) -> Option<Reply> {
+    pub(crate) async fn reply(&mut self) -> Option<Reply> {
         self.reply_to("GET").await
     }
 
-    pub async fn reply_to(&mut self, method: &str) -> Option<Reply> {
+    pub(crate) async fn reply_to(&mut self, method: &str) -> Option<Reply> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             if self.stream.read_line(&mut head).await.unwrap_or(0) == 0 {
@@ -120,30 +120,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Reads the head of a request, for one that answers over this.
-    pub async fn skip_head(&mut self) -> Option<()> {
+    pub(crate) async fn skip_head(&mut self) -> Option<()> {
         while !self.line().await?.trim().is_empty() {}
         Some(())
     }
 
     /// One more byte, if any comes.
-    pub async fn byte(&mut self) -> Option<u8> {
+    pub(crate) async fn byte(&mut self) -> Option<u8> {
         self.stream.read_u8().await.ok()
     }
 
-    pub async fn exactly(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) async fn exactly(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).await.unwrap();
         bytes
     }
 
     /// Asks for a path, and for the answer.
-    pub async fn get(&mut self, path: &str) -> Reply {
+    pub(crate) async fn get(&mut self, path: &str) -> Reply {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n")).await;
         self.reply().await.expect("the sidecar answers")
     }
 
     /// Sends a body with a length.
-    pub async fn put(&mut self, method: &str, path: &str, body: &str) -> Reply {
+    pub(crate) async fn put(&mut self, method: &str, path: &str, body: &str) -> Reply {
         let length = body.len();
         self.send(format!("{method} {path} HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {length}\r\n\r\n{body}"))
             .await;

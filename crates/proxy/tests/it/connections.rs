@@ -172,8 +172,8 @@ async fn a_web_socket_becomes_a_tunnel() {
         assert_eq!((field(&head, "upgrade"), field(&head, "connection")), (Some("websocket"), Some("upgrade")));
         assert_eq!(field(&head, "sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
         wire.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello").await;
-        let heard = wire.bytes(4).await;
-        wire.write(heard).await;
+        let said = wire.bytes(4).await;
+        wire.write(said).await;
         wire.hang().await;
     })
     .await;

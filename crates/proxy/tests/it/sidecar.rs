@@ -9,15 +9,15 @@ use crate::client::Client;
 use crate::upstream::Upstream;
 
 /// A sidecar that serves for as long as it lives.
-pub struct Running {
-    pub sidecar: Sidecar,
-    pub address: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) sidecar: Sidecar,
+    pub(crate) address: SocketAddr,
     shutdown: Shutdown,
     serving: Option<Serving>,
 }
 
 /// A sidecar of this policy, which is given a listener on a free port.
-pub fn serve(policy: &str) -> Running {
+pub(crate) fn serve(policy: &str) -> Running {
     let text = format!("[listeners.web]\naddress = \"127.0.0.1:0\"\n{policy}");
     let sidecar = Sidecar::from_policy(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
     let server = Server::bind(&sidecar, 1).unwrap();
@@ -29,12 +29,12 @@ pub fn serve(policy: &str) -> Running {
 
 /// A sidecar before these instances of one service, `api`; `more` is what else its section says. They are named a, b, c
 /// and asked in turn, beginning with a.
-pub fn serve_api(upstreams: &[&Upstream], more: &str) -> Running {
+pub(crate) fn serve_api(upstreams: &[&Upstream], more: &str) -> Running {
     serve(&format!("[services.api]\n{more}\n{}", instances("api", upstreams)))
 }
 
 /// The instances of a service, as the policy file has them.
-pub fn instances(service: &str, upstreams: &[&Upstream]) -> String {
+pub(crate) fn instances(service: &str, upstreams: &[&Upstream]) -> String {
     let mut text = String::new();
     for (id, upstream) in ('a'..).zip(upstreams) {
         let port = upstream.address.port();
@@ -44,16 +44,16 @@ pub fn instances(service: &str, upstreams: &[&Upstream]) -> String {
 }
 
 impl Running {
-    pub async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         Client::connect(self.address).await
     }
 
-    pub fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         self.shutdown.enter(phase);
     }
 
     /// Waits until its threads have ended.
-    pub async fn ended(mut self) {
+    pub(crate) async fn ended(mut self) {
         let serving = self.serving.take().expect("it is taken once");
         tokio::task::spawn_blocking(|| serving.join()).await.unwrap();
     }

@@ -9,15 +9,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// An instance. Dropped, it is gone, with all its connections.
-pub struct Upstream {
-    pub address: SocketAddr,
-    pub seen: Arc<Seen>,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    pub(crate) seen: Arc<Seen>,
     task: JoinHandle<()>,
 }
 
 /// What has come to an instance.
 #[derive(Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     connections: AtomicUsize,
     requests: AtomicUsize,
     ended: AtomicUsize,
@@ -25,21 +25,21 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
     /// Waits until so many heads of requests have come.
-    pub async fn has_requests(&self, count: usize) {
+    pub(crate) async fn has_requests(&self, count: usize) {
         self.wait(|| self.requests() >= count).await;
     }
 
     /// Waits until so many connections have been ended by the sidecar.
-    pub async fn has_ended(&self, count: usize) {
+    pub(crate) async fn has_ended(&self, count: usize) {
         self.wait(|| self.ended.load(Ordering::SeqCst) >= count).await;
     }
 
@@ -61,16 +61,14 @@ impl Seen {
 }
 
 /// A connection that the sidecar has made.
-pub struct Wire {
+pub(crate) struct Wire {
     stream: BufReader<TcpStream>,
-    /// Which connection of its instance it is, counted from 1.
-    pub number: usize,
     seen: Arc<Seen>,
 }
 
 impl Upstream {
     /// Runs the script for each connection.
-    pub async fn start<F, Fut>(script: F) -> Self
+    pub(crate) async fn start<F, Fut>(script: F) -> Self
     where
         F: Fn(Wire) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
@@ -86,9 +84,8 @@ impl Upstream {
                     let (stream, _) = listener.accept().await.unwrap();
                     stream.set_nodelay(true).unwrap();
                     seen.count(&seen.connections);
-                    let number = seen.connections();
                     let seen = Arc::clone(&seen);
-                    connections.spawn(script(Wire { stream: BufReader::new(stream), number, seen }));
+                    connections.spawn(script(Wire { stream: BufReader::new(stream), seen }));
                 }
             }
         });
@@ -96,7 +93,7 @@ impl Upstream {
     }
 
     /// Answers each request, whose body has a length or none, with these bytes.
-    pub async fn answering(response: impl Into<String>) -> Self {
+    pub(crate) async fn answering(response: impl Into<String>) -> Self {
         let response: Arc<str> = response.into().into();
         Self::start(move |mut wire| {
             let response = Arc::clone(&response);
@@ -111,7 +108,7 @@ impl Upstream {
     }
 
     /// An address where nobody listens.
-    pub async fn absent() -> Self {
+    pub(crate) async fn absent() -> Self {
         let upstream = Self::start(|_| async {}).await;
         upstream.task.abort();
         let task = tokio::spawn(async {});
@@ -130,7 +127,7 @@ impl Drop for Upstream {
 
 impl Wire {
     /// The head of the next request, with the line that ends it; none if there is none.
-    pub async fn head(&mut self) -> Option<String> {
+    pub(crate) async fn head(&mut self) -> Option<String> {
         let mut head = String::new();
         loop {
             let read = self.stream.read_line(&mut head).await.unwrap_or(0);
@@ -147,23 +144,39 @@ impl Wire {
 
     /// The body that the head announces, as it comes over the wire without its chunks; what is there of it if it breaks
     /// off.
-    pub async fn body(&mut self, head: &str) -> Vec<u8> {
-        if let Some(length) = field(head, "content-length") {
-            return self.bytes(length.parse().unwrap()).await;
-        }
+    pub(crate) async fn body(&mut self, head: &str) -> Vec<u8> {
         let mut body = Vec::new();
-        if field(head, "transfer-encoding").is_some() {
-            while let Some(chunk) = self.chunk().await
-                && !chunk.is_empty()
-            {
-                body.extend(chunk);
-            }
-        }
+        self.read_body(head, &mut body).await;
         body
     }
 
+    /// The same; none if it breaks off.
+    pub(crate) async fn whole_body(&mut self, head: &str) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
+        self.read_body(head, &mut body).await.then_some(body)
+    }
+
+    /// Whether it came to its end.
+    async fn read_body(&mut self, head: &str, body: &mut Vec<u8>) -> bool {
+        if let Some(length) = field(head, "content-length") {
+            let length = length.parse().unwrap();
+            *body = self.bytes(length).await;
+            return body.len() == length;
+        }
+        if field(head, "transfer-encoding").is_some() {
+            loop {
+                match self.chunk().await {
+                    None => return false,
+                    Some(chunk) if chunk.is_empty() => return true,
+                    Some(chunk) => body.extend(chunk),
+                }
+            }
+        }
+        true
+    }
+
     /// One chunk; none if the connection ends. The last is empty, and what is behind it is read too.
-    pub async fn chunk(&mut self) -> Option<Vec<u8>> {
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
         let mut line = String::new();
         if self.stream.read_line(&mut line).await.unwrap_or(0) == 0 {
             return None;
@@ -180,7 +193,7 @@ impl Wire {
     }
 
     /// Lines until an empty one.
-    pub async fn lines(&mut self) -> Vec<String> {
+    pub(crate) async fn lines(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
@@ -191,32 +204,40 @@ impl Wire {
         }
     }
 
-    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) async fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         let _ = (&mut self.stream).take(count as u64).read_to_end(&mut bytes).await;
         bytes
     }
 
-    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         // The sidecar may have gone, which is its business.
         let _ = self.stream.get_mut().write_all(bytes.as_ref()).await;
     }
 
     /// Waits until the sidecar ends the connection, and does nothing.
-    pub async fn hang(&mut self) {
+    pub(crate) async fn hang(&mut self) {
         let mut rest = Vec::new();
         let _ = self.stream.read_to_end(&mut rest).await;
         self.seen.count(&self.seen.ended);
     }
 
+    /// Whether the sidecar has ended the connection, without a wait for it.
+    pub(crate) async fn is_ended(&mut self) -> bool {
+        tokio::task::yield_now().await;
+        let mut byte = [0];
+        let stream = self.stream.get_mut();
+        matches!(stream.try_read(&mut byte), Ok(0)) || stream.take_error().is_ok_and(|error| error.is_some())
+    }
+
     /// Ends the connection with a reset.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         let _ = self.stream.into_inner().set_zero_linger();
     }
 }
 
 /// The value of a field in a head, without blanks; the first of several.
-pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
         key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -224,6 +245,6 @@ pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// A response with a length.
-pub fn response(status: &str, body: &str) -> String {
+pub(crate) fn response(status: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
