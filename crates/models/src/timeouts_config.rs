@@ -30,7 +30,7 @@ config! {
         connect in "connect_seconds": Duration,
         /// How long a connection may lie idle before the sidecar ends it. Above 0; default: the sidecar's.
         idle in "idle_seconds": Duration,
-        /// How long a client may take to send the head of a request. Above 0; default: the sidecar's.
+        /// How long an instance may take to send the head of its answer. Above 0; default: as long as the attempt.
         header in "header_seconds": Duration,
     }
 }

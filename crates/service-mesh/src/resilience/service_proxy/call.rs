@@ -255,8 +255,8 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     }
 
     /// What a caller is told if the time limit ends the attempt: that the call's deadline is exceeded, or that the
-    /// attempt timed out.
-    fn timed_out(&self) -> CallErrorKind {
+    /// attempt timed out. A driver that stops it says so by [`stop`](Self::stop).
+    pub fn timed_out(&self) -> CallErrorKind {
         let by_deadline = self.hold.limit == self.history.deadline;
         if by_deadline { CallErrorKind::DeadlineExceeded } else { CallErrorKind::AttemptTimedOut }
     }

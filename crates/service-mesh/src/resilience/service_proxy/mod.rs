@@ -308,9 +308,15 @@ impl ServiceProxy {
         self.change(|settings| settings.observers.add(Arc::new(observer)));
     }
 
-    /// The service's circuit, and those of every registered instance that was ever pickable.
-    #[cfg(feature = "metrics")]
-    pub(crate) fn circuits(&self) -> Vec<CircuitBreaker> {
+    /// Whether both are handles of one proxy.
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The service's circuit, and those of every registered instance that was ever pickable, in no order. Those of
+    /// instances are named `SERVICE/INSTANCE`. Takes the locks that changes of instances take, and allocates: for pages
+    /// and metrics.
+    pub fn circuits(&self) -> Vec<CircuitBreaker> {
         let service = self.current_roster().service.clone();
         let control = self.0.control.lock();
         // One that was not pickable may have gone without a change of the set.
