@@ -11,9 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use service_mesh::policy_file_schema;
 use tokio::runtime::Builder;
 
-use crate::control::{Apply, Control, Ended};
+use crate::control::{Control, Ended};
 use crate::drain::Shutdown;
-use crate::listeners::Listeners;
 use crate::quick::quick_policy;
 use crate::server::Server;
 use crate::sidecar::Sidecar;
@@ -102,8 +101,7 @@ impl Run {
         drop(drain);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let ended = runtime.block_on(async {
-            let control = Control::start(sidecar.mesh(), shutdown, apply(&sidecar, listeners))
-                .map_err(|error| format!("the pages of [admin] cannot be served: {error}"))?;
+            let control = Control::start(&sidecar, shutdown, listeners.applying(&sidecar))?;
             if let Some(address) = control.admin_address() {
                 tell(&format!("admin listens on {address}"));
             }
@@ -137,20 +135,6 @@ impl Run {
             }
         }
     }
-}
-
-/// Puts another policy in force: what it wants to listen at is bound before anything else changes.
-fn apply(sidecar: &Sidecar, mut listeners: Listeners) -> Apply {
-    let sidecar = sidecar.clone();
-    Box::new(move |text, policy| {
-        let prepared = listeners.prepare(policy).map_err(|error| match error.source() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        })?;
-        let changes = sidecar.reload(text).map_err(|mistakes| mistakes.to_string())?;
-        listeners.commit(prepared);
-        Ok(changes)
-    })
 }
 
 fn tell(line: &str) {

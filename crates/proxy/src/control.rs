@@ -4,22 +4,24 @@
 //! It runs on a runtime of its own, away from the threads that serve: nothing here may slow a request down.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use service_mesh::{
-    AdminConfig, DrainConfig, Environment, ListenAddress, Mesh, PolicyChanges, PolicyFile, Timestamp, read_policy_file,
+    AccessLogConfig, AdminConfig, DrainConfig, Environment, ListenAddress, Mesh, PolicyChanges, PolicyFile, Timestamp,
+    read_policy_file,
 };
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use crate::access_log::{AccessLog, Sink};
 use crate::admin::{Admin, Bound, Stories};
 use crate::discovery::Discovery;
 use crate::drain::{Phase, Shutdown};
 use crate::health::Health;
 use crate::metrics::{Metrics, Text};
 use crate::reload::{self, Read, Reloads, Watched};
+use crate::sidecar::Sidecar;
 use crate::signals::{Signal, Signals};
 
 /// Puts a policy that was checked in force, listeners and services alike, or leaves everything as it was.
@@ -29,6 +31,9 @@ pub type Apply = Box<dyn FnMut(&str, &PolicyFile) -> Result<PolicyChanges, Strin
 
 /// How long those who were cut off may take to notice.
 const CUT: Duration = Duration::from_secs(1);
+
+/// How long the end may wait for the last lines of the access log.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// Keeps a sidecar's surroundings as its policy says, until it ends.
 pub struct Control {
@@ -43,6 +48,7 @@ pub struct Control {
 pub(crate) struct Surroundings {
     pub(crate) mesh: Mesh,
     pub(crate) stories: Stories,
+    access_log: AccessLog,
     shutdown: Shutdown,
     environment: Environment,
     discovery: Mutex<Discovery>,
@@ -80,11 +86,13 @@ impl Control {
     /// Each [`Drain`](crate::Drain) of this `shutdown` holds up the end.
     ///
     /// # Errors
-    /// The pages cannot be served where the policy wants them.
-    pub fn start(mesh: &Mesh, shutdown: Shutdown, apply: Apply) -> io::Result<Self> {
+    /// The pages cannot be served where the policy wants them, or the access log cannot be written.
+    pub fn start(sidecar: &Sidecar, shutdown: Shutdown, apply: Apply) -> Result<Self, String> {
+        let mesh = sidecar.mesh();
         let environment = Environment::system();
         let surroundings = Arc::new(Surroundings {
             mesh: mesh.clone(),
+            access_log: sidecar.access_log().clone(),
             stories: Stories::default(),
             shutdown,
             discovery: Mutex::new(Discovery::new(environment.clone())),
@@ -93,7 +101,9 @@ impl Control {
             reloads: Mutex::default(),
             environment,
         });
-        let admin = mesh.policy().admin.as_ref().map(Bound::bind).transpose()?;
+        let policy = mesh.policy();
+        let admin = policy.admin.as_ref().map(bind).transpose()?;
+        surroundings.access_log.put(open(&surroundings.access_log, &policy.access_log)?);
         surroundings.follow();
         let admin = admin.map(|bound| bound.serve(&surroundings));
         Ok(Self { surroundings, admin, apply, file: None })
@@ -131,7 +141,11 @@ impl Control {
     pub async fn run(mut self, mut signals: Signals) -> Ended {
         let signal = self.serve(&mut signals).await;
         let drain = self.surroundings.mesh.policy().drain.clone();
-        end(&self.surroundings.shutdown, &drain, signal, &mut signals).await
+        let ended = end(&self.surroundings.shutdown, &drain, signal, &mut signals).await;
+        if ended != Ended::AtOnce {
+            self.surroundings.access_log.close(FLUSH);
+        }
+        ended
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> Signal {
@@ -177,7 +191,10 @@ impl Control {
         let policy = read_policy_file(text).map_err(|mistakes| mistakes.to_string())?;
         // Everything that can fail comes first.
         let admin = self.admin_for(policy.admin.as_ref())?;
+        // Also where nothing of it has changed: the file may have been moved away.
+        let sink = open(&self.surroundings.access_log, &policy.access_log)?;
         let changes = (self.apply)(text, &policy)?;
+        self.surroundings.access_log.put(sink);
         self.surroundings.follow();
         match admin {
             Change::None => {}
@@ -202,11 +219,20 @@ impl Control {
             (Some(present), Some(config)) if present.config().address == config.address => {
                 Ok(Change::Token(config.clone()))
             }
-            (_, Some(config)) => Bound::bind(config)
-                .map(Change::Bind)
-                .map_err(|error| format!("admin.address: cannot listen at {}: {error}", config.address)),
+            (_, Some(config)) => bind(config).map(Change::Bind),
         }
     }
+}
+
+fn bind(config: &AdminConfig) -> Result<Bound, String> {
+    Bound::bind(config).map_err(|error| format!("admin.address: cannot listen at {}: {error}", config.address))
+}
+
+fn open(log: &AccessLog, config: &AccessLogConfig) -> Result<Option<Sink>, String> {
+    log.open(config).map_err(|error| {
+        let path = config.path().unwrap_or_default();
+        format!("access_log.path: cannot write to {path}: {error}")
+    })
 }
 
 /// What is to be done about the pages.
@@ -276,6 +302,10 @@ impl Surroundings {
     pub(crate) fn render(&self, text: &mut Text) {
         lock(&self.metrics).render(text);
         lock(&self.reloads).render(text);
+        let (written, dropped) = self.access_log.counts();
+        text.counter("service_mesh_access_log_lines_total", "Lines of the access log, by what became of them.");
+        text.sample(&[("result", "written")], written);
+        text.sample(&[("result", "dropped")], dropped);
     }
 }
 

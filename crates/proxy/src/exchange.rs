@@ -13,6 +13,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use crate::access_log::Record;
 use crate::drain::{Drain, Phase};
 use crate::forward::{Forward, Head, TIMEOUT};
 use crate::guard::scan::Finding;
@@ -25,6 +26,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::replay::Replay;
 use crate::route::Destination;
 use crate::service::Service;
+use crate::trace_context::TraceContext;
 use crate::upgrade::{self, Tunnel};
 use crate::wire::Socket;
 use crate::worker::Worker;
@@ -67,8 +69,18 @@ impl Client {
 
 /// Answers a request: with what the service says, or with why nobody asked it.
 pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Result<Response<Outgoing>, Infallible> {
-    let exchange = Exchange::begin(&client.pulse);
-    let mut response = match serve(client, request).await {
+    let mut exchange = Exchange::begin(&client.pulse);
+    let log = client.worker.sidecar.access_log();
+    let (method, uri) = (request.method(), request.uri());
+    exchange.record = log.begin(&client.listener, client.forwarded.address(), method, uri);
+    let served = serve(client, request, &mut exchange.record).await;
+    if let Some(record) = &mut exchange.record {
+        match &served {
+            Ok(served) => served.tell(record),
+            Err(refusal) => refusal.tell(record.told()),
+        }
+    }
+    let mut response = match served {
         Ok(Served::Relayed(response, tunnel)) => relayed(client, response, tunnel, exchange),
         Ok(Served::Own(response)) => response.map(|body| Outgoing::own(body, exchange)),
         Err(refusal) => refusal.into_response().map(|body| Outgoing::own(body, exchange)),
@@ -87,12 +99,34 @@ enum Served {
     Own(Response<Bytes>),
 }
 
-async fn serve(client: &Client, request: Request<Incoming>) -> Result<Served, Refusal> {
+impl Served {
+    /// What of it belongs into the access log.
+    fn tell(&self, record: &mut Record) {
+        let response = match self {
+            Self::Own(response) => {
+                record.told().status = response.status().as_u16();
+                return;
+            }
+            Self::Relayed(response, _) => response,
+        };
+        let route = &response.body().route;
+        let told = record.told();
+        (told.status, told.attempts, told.span) = (response.status().as_u16(), route.attempts, route.span);
+        told.service = Some(route.service.name().to_owned());
+        told.instance = Some(route.instance.id.clone());
+        record.request(route.request.clone());
+    }
+}
+
+async fn serve(client: &Client, request: Request<Incoming>, record: &mut Option<Record>) -> Result<Served, Refusal> {
     let (mut parts, body) = request.into_parts();
     if let Some(fault) = client.finding.of_request(client.served.fetch_add(1, Ordering::Relaxed)) {
         return Err(fault.into());
     }
     let authority = guard::check(&parts)?;
+    if let Some(record) = record {
+        authority.host().clone_into(&mut record.told().host);
+    }
     let service = route(client, &parts, &authority)?;
     if let Some(response) = last_hop(&mut parts)? {
         return Ok(Served::Own(response));
@@ -105,6 +139,9 @@ async fn serve(client: &Client, request: Request<Incoming>) -> Result<Served, Re
     }
     let upgrade = upgrade::take(&mut parts, &body);
     let (head, body) = prepare(client, parts, body, &authority, upgrade.is_some(), limit);
+    if let Some(record) = record {
+        record.told().trace = head.trace;
+    }
     let response = Forward::new(&client.worker, &service, head, body).run().await?;
     Ok(Served::Relayed(response, upgrade))
 }
@@ -162,6 +199,7 @@ fn prepare(
     // The sidecar itself has answered it, with 100, or will not.
     headers.remove(EXPECT);
     let timeout = told_timeout(&mut headers);
+    let trace = TraceContext::take(&mut headers);
     client.forwarded.sign(&mut headers, authority.field());
     via::add(&mut headers, version);
     if takes_trailers {
@@ -178,7 +216,7 @@ fn prepare(
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let body = Replay::new(body, limit, &client.pulse);
-    (Head { method, uri: origin_form(uri), headers, wants_upgrade, timeout }, body)
+    (Head { method, uri: origin_form(uri), headers, wants_upgrade, timeout, trace }, body)
 }
 
 /// How long the client says that it waits.

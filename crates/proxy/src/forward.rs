@@ -8,14 +8,16 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use service_mesh::{Answer, Attempt, CallErrorKind, CallOptions, Refused, ServiceInstance, ServiceProxy, Verdict};
+use service_mesh::{
+    Answer, Attempt, CallErrorKind, CallOptions, Chance, Refused, ServiceInstance, ServiceProxy, Verdict,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::judge::Judge;
@@ -27,6 +29,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::replay::{Fault, Reader, Replay};
 use crate::retry_after::retry_after;
 use crate::service::Service;
+use crate::trace_context::{SpanId, TraceContext};
 use crate::upstream::connect;
 use crate::worker::Worker;
 
@@ -54,6 +57,10 @@ pub(crate) struct Forward<'a> {
     ///
     /// Ordering: Relaxed; only the task of the request writes and reads it.
     was_sent: AtomicBool,
+    /// What the last attempt was told of its trace; 0 for nothing.
+    ///
+    /// Ordering: Relaxed; only the task of the request writes and reads it.
+    span: AtomicU64,
 }
 
 /// What every attempt sends first.
@@ -67,6 +74,8 @@ pub(crate) struct Head {
     pub(crate) wants_upgrade: bool,
     /// How long the client says that it will wait.
     pub(crate) timeout: Option<Duration>,
+    /// The trace that it belongs to.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// What an instance answered, and the way that it came.
@@ -120,7 +129,7 @@ impl Standing {
 
 impl<'a> Forward<'a> {
     pub(crate) fn new(worker: &'a Arc<Worker>, service: &'a Arc<Service>, head: Head, body: Replay) -> Self {
-        Self { worker, service, head, body, was_sent: AtomicBool::new(false) }
+        Self { worker, service, head, body, was_sent: AtomicBool::new(false), span: AtomicU64::new(0) }
     }
 
     /// Sends the request until an answer is final. Dropped meanwhile, the client went away: the attempt is cancelled,
@@ -225,6 +234,8 @@ impl<'a> Forward<'a> {
             instance: Arc::clone(attempt.target().instance()),
             link: Some(link),
             request: self.body.clone(),
+            attempts: attempt.number(),
+            span: SpanId::from_bits(self.span.load(Ordering::Relaxed)),
         };
         Ok(Answered { response, route })
     }
@@ -299,6 +310,12 @@ impl<'a> Forward<'a> {
         let headers = request.headers_mut();
         if let Some(left) = left {
             headers.insert(TIMEOUT, HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
+        }
+        if let Some(trace) = &self.head.trace {
+            let span = SpanId::draw(&Chance::system());
+            self.span.store(span.bits(), Ordering::Relaxed);
+            let (name, value) = trace.header(span);
+            headers.insert(name, value);
         }
         // HTTP/1.0 need not name a host, and HTTP/1.1 must.
         if !headers.contains_key(HOST)

@@ -13,6 +13,7 @@
 //! a third of the CPU of a request (nginx and Envoy are built the same way).
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod admin;
 pub mod cli;
 mod connection;
@@ -42,6 +43,7 @@ mod server;
 mod service;
 mod sidecar;
 mod signals;
+mod trace_context;
 mod upgrade;
 mod upstream;
 mod wire;

@@ -5,13 +5,16 @@
 //! it were closed at once.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::sync::Arc;
 
 use service_mesh::{ListenerConfig, PolicyFile};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::control::Apply;
 use crate::listener::{Bound, Listener, bind};
 use crate::server::ServeError;
+use crate::sidecar::Sidecar;
 
 /// What a thread is told.
 #[derive(Debug)]
@@ -79,6 +82,21 @@ impl Listeners {
             }
         }
         Ok(Prepared { orders, wanted })
+    }
+
+    /// Puts policies in force, for a [`Control`](crate::Control): what one wants to listen at is bound before anything
+    /// else changes.
+    pub fn applying(mut self, sidecar: &Sidecar) -> Apply {
+        let sidecar = sidecar.clone();
+        Box::new(move |text, policy| {
+            let prepared = self.prepare(policy).map_err(|error| match error.source() {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            })?;
+            let changes = sidecar.reload(text).map_err(|mistakes| mistakes.to_string())?;
+            self.commit(prepared);
+            Ok(changes)
+        })
     }
 
     /// Puts them in force.

@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use service_mesh::ServiceInstance;
 
+use crate::access_log::Record;
 use crate::headers::hop_by_hop::strip_trailers;
 use crate::judge::Judge;
 use crate::limits::Entry;
@@ -17,13 +18,14 @@ use crate::pool::Link;
 use crate::pulse::{Pulse, State};
 use crate::replay::Replay;
 use crate::service::Service;
+use crate::trace_context::SpanId;
 use crate::worker::Worker;
 
 /// The body of an answer.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     content: Content,
-    _exchange: Exchange,
+    exchange: Exchange,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,11 @@ enum Content {
 
 /// For as long as it lives, the connection of the client serves a request.
 #[derive(Debug)]
-pub(crate) struct Exchange(Arc<Pulse>);
+pub(crate) struct Exchange {
+    pulse: Arc<Pulse>,
+    /// What the access log will say of it.
+    pub(crate) record: Option<Record>,
+}
 
 /// A body that comes from an instance.
 #[derive(Debug)]
@@ -54,6 +60,10 @@ pub(crate) struct Route {
     pub(crate) instance: Arc<ServiceInstance>,
     pub(crate) link: Option<Link>,
     pub(crate) request: Replay,
+    /// Which attempt of the call it was.
+    pub(crate) attempts: u32,
+    /// The span that the instance was told, if the request belongs to a trace.
+    pub(crate) span: Option<SpanId>,
 }
 
 /// The body of the answer cannot be passed on to its end.
@@ -68,15 +78,29 @@ pub(crate) enum Broken {
 impl Exchange {
     pub(crate) fn begin(pulse: &Arc<Pulse>) -> Self {
         pulse.enter(State::Busy);
-        Self(Arc::clone(pulse))
+        Self { pulse: Arc::clone(pulse), record: None }
+    }
+
+    /// So many bytes of the answer's body pass.
+    fn passes(&mut self, bytes: usize) {
+        if let Some(record) = &mut self.record {
+            record.told().response_bytes += bytes as u64;
+        }
+    }
+
+    /// The answer has passed to its end.
+    fn completes(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.told().completed = true;
+        }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         // An exchange that became a tunnel has said so.
-        if self.0.state() == State::Busy {
-            self.0.enter(State::Idle);
+        if self.pulse.state() == State::Busy {
+            self.pulse.enter(State::Idle);
         }
     }
 }
@@ -98,16 +122,20 @@ impl Route {
 }
 
 impl Outgoing {
-    pub(crate) fn own(bytes: Bytes, exchange: Exchange) -> Self {
-        Self { content: Content::Own(bytes), _exchange: exchange }
+    pub(crate) fn own(bytes: Bytes, mut exchange: Exchange) -> Self {
+        // It is in memory already; nobody would learn more by waiting.
+        exchange.passes(bytes.len());
+        exchange.completes();
+        Self { content: Content::Own(bytes), exchange }
     }
 
-    pub(crate) fn relayed(relayed: Relayed, exchange: Exchange) -> Self {
+    pub(crate) fn relayed(relayed: Relayed, mut exchange: Exchange) -> Self {
         let mut relayed = relayed;
         if relayed.incoming.is_end_stream() {
             relayed.finish();
+            exchange.completes();
         }
-        Self { content: Content::Relayed(relayed), _exchange: exchange }
+        Self { content: Content::Relayed(relayed), exchange }
     }
 }
 
@@ -158,11 +186,22 @@ impl Body for Outgoing {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match &mut self.content {
-            Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Relayed(relayed) => relayed.poll_frame(context),
+        let Self { content, exchange } = &mut *self;
+        let relayed = match content {
+            Content::Own(bytes) if bytes.is_empty() => return Poll::Ready(None),
+            Content::Own(bytes) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Relayed(relayed) => relayed,
+        };
+        let polled = relayed.poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => exchange.passes(frame.data_ref().map_or(0, Bytes::len)),
+            Poll::Ready(None) => exchange.completes(),
+            _ => {}
         }
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) && relayed.incoming.is_end_stream() {
+            exchange.completes();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

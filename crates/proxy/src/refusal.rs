@@ -12,6 +12,8 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
 use service_mesh::CallErrorKind;
 
+use crate::access_log::Told;
+
 /// The header that tells an answer of the sidecar from one of the service. Its value is one of [`Reason`]'s words.
 pub const REFUSED: HeaderName = HeaderName::from_static("x-service-mesh-refused");
 
@@ -150,6 +152,13 @@ impl Refusal {
     pub(crate) fn closing(mut self) -> Self {
         self.closes = true;
         self
+    }
+
+    /// What of it belongs into the access log.
+    pub(crate) fn tell(&self, told: &mut Told) {
+        (told.status, told.refused, told.attempts) = (self.status.as_u16(), Some(self.reason.as_str()), self.attempts);
+        told.service = self.service.as_deref().map(String::from);
+        told.instance = self.instance.as_deref().map(String::from);
     }
 
     pub(crate) fn into_response(self) -> Response<Bytes> {

@@ -93,6 +93,11 @@ impl Replay {
         self.0.as_ref().and_then(|log| lock(log).end?.err())
     }
 
+    /// How much of it has come.
+    pub(crate) fn received(&self) -> u64 {
+        self.0.as_ref().map_or(0, |log| lock(log).received)
+    }
+
     /// Reads it from its beginning; whoever read it before reads no more.
     pub(crate) fn reader(&self) -> Reader {
         let Some(log) = &self.0 else { return Reader(None) };

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use service_mesh::{Mesh, MeshBuilder, PolicyChanges, PolicyError};
 
+use crate::access_log::AccessLog;
 use crate::limits::Gate;
 use crate::route::RouteTable;
 use crate::service::Service;
@@ -20,12 +21,14 @@ struct Inner {
     table: ArcSwap<RouteTable>,
     /// How many services there ever were; held while the table changes.
     services: Mutex<usize>,
+    access_log: AccessLog,
 }
 
 impl Sidecar {
     /// Serves the services of this mesh by the routes of its policy.
     pub fn new(mesh: Mesh) -> Self {
-        let inner = Inner { mesh, table: ArcSwap::default(), services: Mutex::new(0) };
+        let inner =
+            Inner { mesh, table: ArcSwap::default(), services: Mutex::new(0), access_log: AccessLog::default() };
         inner.rebuild(&mut inner.services.lock().unwrap_or_else(PoisonError::into_inner));
         Self(Arc::new(inner))
     }
@@ -66,6 +69,11 @@ impl Sidecar {
     /// Requests in flight to the service of this name, at this moment; none if there is no such service.
     pub fn in_flight(&self, service: &str) -> Option<u32> {
         Some(self.0.table.load().services.get(service)?.gate.in_flight())
+    }
+
+    /// The access log, which writes nothing until it is told where.
+    pub(crate) fn access_log(&self) -> &AccessLog {
+        &self.0.access_log
     }
 
     pub(crate) fn table(&self) -> arc_swap::Guard<Arc<RouteTable>> {

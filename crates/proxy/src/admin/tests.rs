@@ -27,7 +27,12 @@ impl Pages {
     fn start(admin: &str) -> Self {
         let mesh: Mesh = format!("{SERVICES}\n[admin]\n{admin}").parse().unwrap();
         let (shutdown, drain) = Shutdown::new();
-        let control = Control::start(&mesh, shutdown, Box::new(|_, _| Err(String::from("not here")))).unwrap();
+        let control = Control::start(
+            &crate::Sidecar::new(mesh.clone()),
+            shutdown,
+            Box::new(|_, _| Err(String::from("not here"))),
+        )
+        .unwrap();
         Self { mesh, control, _drain: drain }
     }
 

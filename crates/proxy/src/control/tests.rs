@@ -69,7 +69,7 @@ fn control(text: &str) -> (Control, crate::Drain) {
     let (shutdown, drain) = Shutdown::new();
     let applied = mesh.clone();
     let apply = move |text: &str, _: &PolicyFile| applied.reload(text).map_err(|mistakes| mistakes.to_string());
-    (Control::start(&mesh, shutdown, Box::new(apply)).unwrap(), drain)
+    (Control::start(&Sidecar::new(mesh), shutdown, Box::new(apply)).unwrap(), drain)
 }
 
 fn apply(control: &mut Control, text: &str) -> Result<String, String> {

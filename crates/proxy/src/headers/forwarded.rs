@@ -33,6 +33,7 @@ const CLAIMS: [HeaderName; 8] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     is_neighbour: bool,
+    address: Option<IpAddr>,
     x_forwarded_for: HeaderValue,
     forwarded: HeaderValue,
 }
@@ -49,9 +50,15 @@ impl Client {
         let value = |text: String| HeaderValue::from_maybe_shared(bytes::Bytes::from(text));
         Self {
             is_neighbour: address.is_none_or(is_private),
+            address,
             x_forwarded_for: value(name).unwrap_or(HeaderValue::from_static("unknown")),
             forwarded: value(format!("for={node};proto=http")).unwrap_or(HeaderValue::from_static("for=unknown")),
         }
+    }
+
+    /// His address, if he has one.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// Says for whom the request is forwarded, and which host he asked for.

@@ -7,6 +7,7 @@
 mod bodies;
 mod client;
 mod connections;
+mod control;
 mod faults;
 mod forwarding;
 mod guard;
