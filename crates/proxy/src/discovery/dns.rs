@@ -21,6 +21,9 @@ use super::{Answer, Held, Next, SharedLook, Source, Step, lock};
 /// How long one question may take before it is asked again, of another server if there is one.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long all questions of one answer may take together: a service may have many targets, and each may be slow.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The instances that DNS names.
 pub(super) struct Dns {
     query: DiscoveryQuery,
@@ -215,7 +218,14 @@ impl Source for Dns {
         Box::pin(async move {
             loop {
                 tokio::time::sleep(self.ask_again).await;
-                let answer = self.ask().await;
+                let answer = match tokio::time::timeout(PATIENCE, self.ask()).await {
+                    Ok(answer) => answer,
+                    Err(_elapsed) => {
+                        self.resolver = None;
+                        lock(&self.look).failure = Some(format!("no answer in {PATIENCE:?}"));
+                        Answer::Failed
+                    }
+                };
                 let Step { publish, ask_again } = self.held.hear(answer, self.environment.now());
                 self.ask_again = ask_again;
                 lock(&self.look).in_grace = self.held.is_in_grace();

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use service_mesh::{EndpointStatus, Environment, HealthCheckConfig, Mesh, ServiceProxy, Timestamp};
+use service_mesh::{EndpointStatus, Environment, HealthCheckConfig, Mesh, ServiceInstance, ServiceProxy, Timestamp};
 use tokio::task::AbortHandle;
 
 use self::judge::Judge;
@@ -133,8 +133,8 @@ struct Rounds {
     config: HealthCheckConfig,
     checked: Arc<Mutex<BTreeMap<String, Checked>>>,
     environment: Environment,
-    /// By id, with where the instance is: at another place it is another one.
-    asked: BTreeMap<String, (String, AbortHandle)>,
+    /// By id, with what was registered: one that left and came back may be at another place, and has its first health.
+    asked: BTreeMap<String, (Arc<ServiceInstance>, AbortHandle)>,
 }
 
 impl Rounds {
@@ -145,24 +145,27 @@ impl Rounds {
         }
     }
 
-    /// Begins to ask who is new, and asks nobody who is gone.
+    /// Begins to ask who is new, and asks nobody who is gone. Of one that left and came back to the same place what
+    /// was found stays.
     fn reconcile(&mut self) {
         let endpoints = self.proxy.load_balancer().endpoints();
-        let place = |endpoint: &EndpointStatus| (endpoint.instance.id.clone(), endpoint.instance.address());
-        let present: BTreeMap<String, String> = endpoints.iter().map(place).collect();
-        self.asked.retain(|id, (address, task)| {
-            let stays = present.get(id) == Some(address);
+        let find = |id: &str| endpoints.iter().find(|endpoint| endpoint.instance.id == id);
+        self.asked.retain(|id, (asked, task)| {
+            let present = find(id);
+            let stays = present.is_some_and(|endpoint| Arc::ptr_eq(&endpoint.instance, asked));
             if !stays {
                 task.abort();
+            }
+            if present.is_none_or(|endpoint| endpoint.instance.address() != asked.address()) {
                 lock(&self.checked).remove(id);
             }
             stays
         });
         for endpoint in endpoints {
-            let (id, address) = place(&endpoint);
-            if !self.asked.contains_key(&id) {
+            let instance = Arc::clone(&endpoint.instance);
+            if !self.asked.contains_key(&instance.id) {
                 let task = tokio::spawn(self.ask(endpoint));
-                self.asked.insert(id, (address, task.abort_handle()));
+                self.asked.insert(instance.id.clone(), (instance, task.abort_handle()));
             }
         }
     }

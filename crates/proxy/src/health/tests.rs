@@ -154,10 +154,21 @@ async fn who_comes_is_asked_and_who_goes_is_forgotten() {
     let task = rounds.asked["a"].1.id();
     rounds.reconcile();
     assert_eq!(rounds.asked["a"].1.id(), task);
+    // It was away for less than a round, and has the health that it was registered with: who thought otherwise begins
+    // anew.
+    proxy.load_balancer().deregister("a");
+    proxy.load_balancer().register(one.registered());
+    lock(&rounds.checked)
+        .insert(String::from("a"), Checked { good: false, said: String::new(), at: Timestamp::ORIGIN });
+    rounds.reconcile();
+    assert_ne!(rounds.asked["a"].1.id(), task);
+    assert!(lock(&rounds.checked).contains_key("a"), "it is the same, and known");
+    let task = rounds.asked["a"].1.id();
     // At another place it is another one.
     proxy.load_balancer().register(other.registered());
     rounds.reconcile();
     assert_ne!(rounds.asked["a"].1.id(), task);
+    assert!(lock(&rounds.checked).is_empty());
     proxy.load_balancer().deregister("a");
     rounds.reconcile();
     assert!(rounds.asked.is_empty());

@@ -15,10 +15,10 @@ use crate::sidecar::instances;
 use crate::upstream::{Upstream, field, response};
 
 /// A sidecar as the binary runs it: from a file, with signals.
-struct Whole {
-    sidecar: Sidecar,
+pub(crate) struct Whole {
+    pub(crate) sidecar: Sidecar,
     file: PathBuf,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     admin: SocketAddr,
     signals: UnboundedSender<Signal>,
     control: JoinHandle<Ended>,
@@ -26,7 +26,7 @@ struct Whole {
 }
 
 /// Its file holds this policy, a listener `web` at a free port, and the pages at another.
-fn run(name: &str, policy: &str) -> Whole {
+pub(crate) fn run(name: &str, policy: &str) -> Whole {
     let file = std::env::temp_dir().join(format!("service-mesh-{name}-{}.toml", std::process::id()));
     // The ports must be known before, since the file that is read again names them.
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -60,13 +60,13 @@ impl Whole {
         snapshot["policy"]["reloads_applied"].as_u64().unwrap()
     }
 
-    async fn page(&self, path: &str) -> Value {
+    pub(crate) async fn page(&self, path: &str) -> Value {
         let mut client = Client::connect(self.admin).await;
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         serde_json::from_slice(&client.reply().await.unwrap().body).unwrap()
     }
 
-    async fn ended(self, signal: Signal) -> Ended {
+    pub(crate) async fn ended(self, signal: Signal) -> Ended {
         self.signals.send(signal).unwrap();
         let ended = self.control.await.unwrap();
         let threads = self.threads;

@@ -8,6 +8,7 @@ mod bodies;
 mod client;
 mod connections;
 mod control;
+mod discovery;
 mod faults;
 mod forwarding;
 mod guard;
