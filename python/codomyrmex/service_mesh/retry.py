@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from datetime import datetime, timedelta, timezone
@@ -95,6 +94,8 @@ async def sleep(policy: RetryPolicy, seconds: float) -> None:
     elif trio is not None and trio.lowlevel.in_trio_task():
         await trio.sleep(seconds)
     else:
+        import asyncio  # 30 ms that nobody pays who does not wait
+
         await asyncio.sleep(seconds)
 
 

@@ -22,7 +22,6 @@ between attempts, and one that outlasted its own is a failure of its instance.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -186,6 +185,8 @@ async def _within(limit: float, awaitable: Any) -> tuple[bool, Any]:
             return False, await awaitable
         assert scope.cancelled_caught
         return True, None
+    import asyncio
+
     deadline = asyncio.timeout(limit)
     try:
         async with deadline:
@@ -206,6 +207,8 @@ async def _sleep(call: Call, seconds: float | None) -> None:
     elif trio is not None:
         await trio.sleep(seconds)
     else:
+        import asyncio  # 30 ms that nobody pays who does not wait
+
         await asyncio.sleep(seconds)
 
 
