@@ -316,8 +316,8 @@ impl Context for PyErr {
 
 /// One call that Python drives: the async drivers'.
 ///
-/// `admit` gives the instance; then exactly one of `returned`, `raised` and `timed_out` says what came of it. They give the
-/// seconds to wait before the next `admit`, or nothing if the call is over. Dropped, the attempt was cancelled.
+/// `begin` makes an attempt; then exactly one of `returned`, `raised` and `timed_out` says what came of it. They give the
+/// seconds to wait before the next `begin`, or nothing if the call is over. Dropped, the attempt was cancelled.
 #[pyclass(frozen, weakref, module = "codomyrmex.service_mesh._native")]
 pub(crate) struct Call {
     proxy: Py<ServiceProxy>,
@@ -384,8 +384,15 @@ impl Call {
 
 #[pymethods]
 impl Call {
-    /// Begins the next attempt, and gives the instance to call.
-    fn admit<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// Begins the next attempt: calls the function with the instance, and gives what it returns and the seconds that the
+    /// attempt may take, if anything limits it.
+    fn begin<'py>(
+        &self,
+        func: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<f64>)> {
+        let py = func.py();
         let (step, mut memory) = self.take();
         let Step::Ready(call) = step else {
             self.put(step, memory);
@@ -393,16 +400,15 @@ impl Call {
         };
         let attempt = self.parts.admit(py, call, &mut memory)?;
         let instance = self.parts.instance(py, &attempt)?;
+        let limit = attempt.time_left().map(|left| left.as_secs_f64());
         self.put(Step::Running(attempt), memory);
-        Ok(instance)
+        Ok((self.parts.invoke(func, &instance, args, kwargs)?, limit))
     }
 
-    /// The seconds that the attempt under way may still take; none if nothing limits it.
-    fn time_left(&self) -> Option<f64> {
-        match &self.lock().step {
-            Step::Running(attempt) => attempt.time_left().map(|left| left.as_secs_f64()),
-            _ => None,
-        }
+    /// Whether an attempt is under way.
+    #[getter]
+    fn is_running(&self) -> bool {
+        matches!(self.lock().step, Step::Running(_))
     }
 
     /// The attempt came to this result.
@@ -430,18 +436,6 @@ impl Call {
         let (attempt, mut memory) = self.attempt()?;
         let next = self.parts.settle_late(py, attempt, &mut memory)?;
         Ok(self.go_on(next, memory))
-    }
-
-    /// Runs a function under the breaker, if that wants to run it itself.
-    #[pyo3(signature = (func, instance, args, kwargs))]
-    fn invoke<'py>(
-        &self,
-        func: &Bound<'py, PyAny>,
-        instance: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        self.parts.invoke(func, instance, args, kwargs)
     }
 
     /// The clock that its waits go by, if it is a manual one.

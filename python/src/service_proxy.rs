@@ -4,6 +4,7 @@
 //! breaker that overrides a step of a call, or is none of ours, runs the attempts itself; a policy that overrides its delay
 //! is asked for it, and one that overrides `execute` runs the calls itself, each of one attempt.
 
+use std::convert::Infallible;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 use service_mesh::{
     Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, Explanation, Jitter, Refused, RetryBudget as CoreBudget,
     RetryBudgetConfig, RetryConfig, RetryPolicy as CorePolicy, ServiceProxy as Core, ServiceProxyConfig,
@@ -172,7 +173,7 @@ impl ServiceProxy {
 
     #[pyo3(signature = (
         service_name, load_balancer = None, circuit_breaker = None, retry_policy = None, *,
-        instance_circuit_breaker = None, timeout = None, attempt_timeout = None, budget = None,
+        instance_circuit_breaker = Said::Nothing, timeout = None, attempt_timeout = None, budget = Said::Nothing,
         max_ejected_ratio = None, explain_ratio = None, listeners = None, clock = None,
     ))]
     #[expect(clippy::too_many_arguments, reason = "they are named, in Python")]
@@ -182,10 +183,10 @@ impl ServiceProxy {
         load_balancer: Option<&Bound<'_, PyAny>>,
         circuit_breaker: Option<&Bound<'_, PyAny>>,
         retry_policy: Option<&Bound<'_, PyAny>>,
-        instance_circuit_breaker: Option<&Bound<'_, PyAny>>,
+        instance_circuit_breaker: Said<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
         attempt_timeout: Option<&Bound<'_, PyAny>>,
-        budget: Option<&Bound<'_, PyAny>>,
+        budget: Said<'_>,
         max_ejected_ratio: Option<&Bound<'_, PyAny>>,
         explain_ratio: Option<&Bound<'_, PyAny>>,
         listeners: Option<&Bound<'_, PyAny>>,
@@ -207,9 +208,9 @@ impl ServiceProxy {
         }
         let config = config.build().map_err(|error| config_error(py, &error))?;
         let rest = Arc::new(Rest {
-            instance_circuit_breaker: instance_circuit_breaker.map(|config| config.clone().unbind()),
+            instance_circuit_breaker: instance_circuit_breaker.this().map(Bound::unbind),
             config,
-            budget: budget_of(budget, clock)?,
+            budget: budget_of(budget.this().as_ref(), clock)?,
             listeners: Arc::new(Listeners::of(listeners)?),
             clock: clock.map(|clock| clock.clone().unbind()),
         });
@@ -559,14 +560,15 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static BEGUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         loop {
             if let Ok(coroutine) = &result
                 && is_coroutine(coroutine)
             {
+                let limit = attempt.time_left().map(|left| left.as_secs_f64());
                 let call = Call::running(slf.clone().unbind(), parts.share(), attempt.into_owned(), memory);
-                return AWAITED.import(py, MODULE, "_awaited")?.call1((call, coroutine, func, args, kwargs));
+                return BEGUN.import(py, MODULE, "_begun")?.call1((call, coroutine, limit, func, args, kwargs));
             }
             match parts.settle(py, attempt, result, &mut memory)? {
                 Next::Return(result) => return Ok(result),
@@ -653,12 +655,12 @@ impl Parts {
         let mut instance_rules = None;
         match &rest.instance_circuit_breaker {
             None => {}
-            Some(given) if !given.bind(py).is_truthy()? => builder = builder.without_instance_circuit_breakers(),
+            Some(given) if is_off(given.bind(py)) => builder = builder.without_instance_circuit_breakers(),
             Some(given) => {
                 let config = given.bind(py).cast::<CircuitBreakerRules>().map_err(|_| {
                     let kind = kind(given.bind(py));
                     PyTypeError::new_err(format!(
-                        "instance_circuit_breaker must be a CircuitBreakerConfig or False, not {kind}"
+                        "instance_circuit_breaker must be a CircuitBreakerConfig or None, not {kind}"
                     ))
                 })?;
                 let follower = Arc::new(InstanceRules::default());
@@ -883,6 +885,34 @@ fn config_of(breaker: &Bound<'_, PyAny>) -> PyResult<CircuitBreakerConfig> {
     }
 }
 
+/// What was said of something, if anything was: `None` says that there is none.
+enum Said<'py> {
+    Nothing,
+    This(Bound<'py, PyAny>),
+}
+
+impl<'py> Said<'py> {
+    fn this(self) -> Option<Bound<'py, PyAny>> {
+        match self {
+            Self::Nothing => None,
+            Self::This(this) => Some(this),
+        }
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Said<'py> {
+    type Error = Infallible;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> Result<Self, Infallible> {
+        Ok(Self::This(object.to_owned()))
+    }
+}
+
+/// `None` and `False` switch off.
+fn is_off(said: &Bound<'_, PyAny>) -> bool {
+    said.is_none() || said.is(PyBool::new(said.py(), false))
+}
+
 /// The budget that was asked for: the default one, none, or one of its own.
 fn budget_of(
     budget: Option<&Bound<'_, PyAny>>,
@@ -891,12 +921,13 @@ fn budget_of(
     let default = || CoreBudget::with_environment(RetryBudgetConfig::default(), environment(clock));
     match budget {
         None => Ok(Some(default())),
-        Some(budget) if budget.is_instance_of::<PyBool>() => Ok(budget.is_truthy()?.then(default)),
+        Some(budget) if is_off(budget) => Ok(None),
+        Some(budget) if budget.is_instance_of::<PyBool>() => Ok(Some(default())),
         Some(budget) if budget.is_instance_of::<RetryBudget>() => {
             Ok(Some(budget.cast::<RetryBudget>()?.get().core().clone()))
         }
         Some(budget) => {
-            Err(PyTypeError::new_err(format!("budget must be a RetryBudget or a bool, not {}", kind(budget))))
+            Err(PyTypeError::new_err(format!("budget must be a RetryBudget or None, not {}", kind(budget))))
         }
     }
 }

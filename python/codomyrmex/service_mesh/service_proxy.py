@@ -30,6 +30,7 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from ._native import Call, ServiceProxy
+from .unbegun import Unbegun, named_after
 
 if TYPE_CHECKING:
     from ._native import Asked
@@ -122,59 +123,71 @@ class ServiceProxyOptions:
         return self._asked.story()
 
 
-async def _call_async(
+def _call_async(
+    proxy: ServiceProxy, asked: Asked | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+) -> Coroutine[Any, Any, Any]:
+    if proxy._runs_calls_here:
+        return _driven(proxy, asked, None, None, None, func, args, kwargs)
+    return _executed(proxy, asked, func, args, kwargs)
+
+
+async def _executed(
     proxy: ServiceProxy, asked: Asked | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
 ) -> Any:
-    if not proxy._runs_calls_here:
-        # A policy of the user's own retries; each of its calls is one attempt here.
-        return await proxy.retry_policy.execute(_once, proxy, asked, func, args, kwargs)
-    return await _driven(proxy._begin(asked), None, None, func, args, kwargs or {})
+    """A call that a policy of the user's own retries; each of its runs is one attempt here."""
+    return await proxy.retry_policy.execute(_driven, proxy, asked, None, None, None, func, args, kwargs)
 
 
-async def _once(
-    proxy: ServiceProxy, asked: Asked | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
-) -> Any:
-    return await _driven(proxy._begin(asked), None, None, func, args, kwargs or {})
-
-
-async def _awaited(
-    call: Call, coroutine: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
-) -> Any:
-    """A call whose first attempt turned out to be a coroutine."""
-    return await _driven(call, coroutine, call.time_left(), func, args, kwargs or {})
+def _begun(
+    call: Call,
+    coroutine: Coroutine[Any, Any, Any],
+    limit: float | None,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
+) -> Coroutine[Any, Any, Any]:
+    """The awaited call of a function whose first attempt, made by `call`, turned out to be a coroutine."""
+    return named_after(_driven(None, None, call, Unbegun(coroutine), limit, func, args, kwargs), coroutine)
 
 
 async def _driven(
-    call: Call, awaitable: Any, limit: float | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+    proxy: ServiceProxy | None,
+    asked: Any,
+    call: Call | None,
+    unbegun: Unbegun | None,
+    limit: float | None,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
 ) -> Any:
+    """A call from its begin, or from its first attempt."""
+    if call is None:
+        assert proxy is not None
+        call = proxy._begin(asked)
+    awaitable: Any = unbegun and unbegun.coroutine
     while True:
+        late = False
         try:
             if awaitable is None:
-                instance = call.admit()
-                limit = call.time_left()
-                try:
-                    awaitable = call.invoke(func, instance, args, kwargs)
-                except BaseException as error:
-                    wait = call.raised(error)
-                    await _sleep(call, wait)
-                    continue
-            late = False
-            try:
-                if not hasattr(awaitable, "__await__"):
-                    result = awaitable
-                elif limit is None:
-                    result = await awaitable
-                else:
-                    late, result = await _within(limit, awaitable)
-            except BaseException as error:
-                wait = call.raised(error)
+                # A refusal goes to the caller as it is.
+                awaitable, limit = call.begin(func, args, kwargs)
+            if not hasattr(awaitable, "__await__"):
+                result = awaitable
+            elif limit is None:
+                result = await awaitable
             else:
-                wait = call.timed_out() if late else call.returned(result)
-                if wait is None:
-                    return result
-        finally:
-            awaitable = None
-        await _sleep(call, wait)
+                late, result = await _within(limit, awaitable)
+        except BaseException as error:
+            if not call.is_running:
+                raise
+            wait = call.raised(error)
+        else:
+            wait = call.timed_out() if late else call.returned(result)
+            if wait is None:
+                return result
+        awaitable = None
+        if wait:
+            await _sleep(call, wait)
 
 
 async def _within(limit: float, awaitable: Any) -> tuple[bool, Any]:
@@ -197,9 +210,7 @@ async def _within(limit: float, awaitable: Any) -> tuple[bool, Any]:
         return True, None
 
 
-async def _sleep(call: Call, seconds: float | None) -> None:
-    if not seconds:
-        return
+async def _sleep(call: Call, seconds: float) -> None:
     clock = call.clock
     trio = _running_trio()
     if clock is not None:

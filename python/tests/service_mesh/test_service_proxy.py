@@ -156,8 +156,8 @@ def test_instances_have_circuits_of_their_own_or_none():
     config.failure_threshold = 2
     payments.call(fails_at("b"))
     assert payments.instance_circuit_breaker("b").state is CircuitState.CLOSED
-    assert proxy(instance_circuit_breaker=False).instance_circuit_breaker("a") is None
-    with pytest.raises(TypeError, match="instance_circuit_breaker must be a CircuitBreakerConfig or False, not int"):
+    assert proxy(instance_circuit_breaker=None).instance_circuit_breaker("a") is None
+    with pytest.raises(TypeError, match="instance_circuit_breaker must be a CircuitBreakerConfig or None, not int"):
         proxy(instance_circuit_breaker=5)
 
 
@@ -275,13 +275,13 @@ def test_the_budget_bounds_retries_and_may_be_switched_off():
         with pytest.raises(ConnectionError):
             payments.call(call)
     assert len(runs) == 11
-    unbounded = proxy(failures=10**6, budget=False)
+    unbounded = proxy(failures=10**6, budget=None)
     runs.clear()
     for _ in range(50):
         with pytest.raises(ConnectionError):
             unbounded.call(call)
     assert len(runs) == 200
-    with pytest.raises(TypeError, match="budget must be a RetryBudget or a bool, not int"):
+    with pytest.raises(TypeError, match="budget must be a RetryBudget or None, not int"):
         proxy(budget=5)
 
 
@@ -531,7 +531,7 @@ def test_a_call_that_is_never_awaited_gives_everything_back():
     call = payments.call(name_async)
     assert next(iter(payments.load_balancer)).in_flight == 1
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "never awaited"
+        warnings.simplefilter("ignore")  # that it was never awaited
         del call
         gc.collect()
     assert next(iter(payments.load_balancer)).in_flight == 0
@@ -600,6 +600,21 @@ def test_a_cancelled_call_is_neutral_and_gives_everything_back():
         assert payments.instance_circuit_breaker("a").state is CircuitState.CLOSED
 
     asyncio.run(main())
+
+
+def test_a_task_that_is_cancelled_before_it_begins_warns_of_nothing():
+    payments = proxy("a", failures=1)
+
+    async def main():
+        task = asyncio.ensure_future(payments.call(name_async))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    gc.collect()
+    assert next(iter(payments.load_balancer)).in_flight == 0
+    assert payments.instance_circuit_breaker("a").state is CircuitState.CLOSED
 
 
 def test_waits_between_attempts_are_awaited():
@@ -674,7 +689,7 @@ def test_cycles_through_a_proxy_are_collected():
 
 
 def test_threads_share_a_proxy():
-    payments = proxy("abcd", failures=10**6, budget=False)
+    payments = proxy("abcd", failures=10**6, budget=None)
     answers = []
 
     def calls():
