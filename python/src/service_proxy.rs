@@ -129,7 +129,7 @@ impl Listeners {
     pub(crate) fn of(listeners: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let all = Self::default();
         for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
-            let listener = callable(&listener?)?;
+            let listener = callable("a listener", &listener?)?;
             lock(&all.0).push(listener);
         }
         Ok(all)
@@ -249,7 +249,7 @@ impl ServiceProxy {
         let py = slf.py();
         let parts = slf.get().parts()?;
         if !parts.is_plain || parts.judges_results(py)? {
-            return Self::call_otherwise(slf, &parts, &CallOptions::new(), func, args, kwargs);
+            return Self::call_otherwise(slf, &parts, &CallOptions::new(), Memory::default(), func, args, kwargs);
         }
         parts.balancer.refresh(py)?;
         let attempt = match parts.core.begin(&CallOptions::new()).admit() {
@@ -275,7 +275,8 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::call_otherwise(slf, &slf.get().parts()?, &asked.get().options(), func, args, kwargs)
+        let (options, memory) = (asked.get().options(), asked.get().memory(slf.py()));
+        Self::call_otherwise(slf, &slf.get().parts()?, &options, memory, func, args, kwargs)
     }
 
     /// Like `call`, of one attempt: what a policy of the user's own calls again and again.
@@ -286,7 +287,7 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::call_with(slf, &slf.get().parts()?, &CallOptions::new(), func, args, kwargs)
+        Self::call_with(slf, &slf.get().parts()?, &CallOptions::new(), Memory::default(), func, args, kwargs)
     }
 
     /// Whether it retries itself, or a policy of the user's own does, by its `execute`.
@@ -300,8 +301,9 @@ impl ServiceProxy {
     fn _begin(slf: &Bound<'_, Self>, asked: Option<&Bound<'_, Asked>>) -> PyResult<Call> {
         let parts = slf.get().parts()?;
         let options = asked.map_or_else(CallOptions::new, |asked| asked.get().options());
+        let memory = asked.map_or_else(Memory::default, |asked| asked.get().memory(slf.py()));
         let call = parts.core.begin_owned(&options);
-        Ok(Call::new(slf.clone().unbind(), parts.share(), call))
+        Ok(Call::new(slf.clone().unbind(), parts.share(), call, memory))
     }
 
     /// Calls a coroutine function, or any other whose result is awaitable.
@@ -324,18 +326,23 @@ impl ServiceProxy {
 
     /// The same proxy for calls that ask for more: the `key` that they are about, a `timeout` of their own, or to
     /// `explain` what happened. It has `call`, `call_async`, decorates, and tells the `story` of its last call.
-    #[pyo3(signature = (*, key = None, timeout = None, explain = false))]
+    ///
+    /// `classify(result, error)` says of each attempt what it means, as an `Answer`; where it gives `None`, the predicates
+    /// of the breaker and the policy say it. What is no `Exception` and refusals are not asked about.
+    #[pyo3(signature = (*, key = None, timeout = None, explain = false, classify = None))]
     fn with_options<'py>(
         slf: &Bound<'py, Self>,
         key: Option<&Bound<'py, PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
         explain: bool,
+        classify: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         static OPTIONS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let asked = Asked {
             key: key.map(Key::of).transpose()?,
             timeout: timeout.map(|timeout| duration("timeout", timeout)).transpose()?,
             explains: explain,
+            classify: classify.map(|classify| callable("classify", classify)).transpose()?,
             story: Mutex::default(),
         };
         OPTIONS.import(slf.py(), MODULE, "ServiceProxyOptions")?.call1((slf, Bound::new(slf.py(), asked)?))
@@ -411,7 +418,7 @@ impl ServiceProxy {
     /// Tells a listener what happens here, in the service's circuit and in those of the instances, from now on. It is
     /// called with an event, holds up the call that caused it, and harms nothing if it raises.
     fn subscribe(&self, listener: &Bound<'_, PyAny>) -> PyResult<()> {
-        let listener = callable(listener)?;
+        let listener = callable("a listener", listener)?;
         lock(&self.parts()?.rest.listeners.0).push(listener);
         Ok(())
     }
@@ -516,12 +523,13 @@ impl ServiceProxy {
         slf: &Bound<'py, Self>,
         parts: &Present,
         options: &CallOptions,
+        memory: Memory,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if parts.policy != Policy::Executes {
-            return Self::call_with(slf, parts, options, func, args, kwargs);
+            return Self::call_with(slf, parts, options, memory, func, args, kwargs);
         }
         let py = slf.py();
         let before = [slf.getattr(intern!(py, "_call_once"))?, func.clone()];
@@ -535,12 +543,12 @@ impl ServiceProxy {
         slf: &Bound<'py, Self>,
         parts: &Present,
         options: &CallOptions,
+        mut memory: Memory,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let mut memory = Memory::default();
         let attempt = parts.admit(py, parts.core.begin(options), &mut memory)?;
         let instance = parts.instance(py, &attempt)?;
         let result = parts.invoke(func, &instance, args, kwargs);
@@ -932,11 +940,11 @@ fn budget_of(
     }
 }
 
-fn callable(listener: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    if listener.is_callable() {
-        return Ok(listener.clone().unbind());
+fn callable(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    if given.is_callable() {
+        return Ok(given.clone().unbind());
     }
-    Err(PyTypeError::new_err(format!("a listener must be callable, not {}", kind(listener))))
+    Err(PyTypeError::new_err(format!("{what} must be callable, not {}", kind(given))))
 }
 
 fn needs(part: &Bound<'_, PyAny>, name: &str, method: &str) -> PyResult<()> {
@@ -971,6 +979,7 @@ pub(crate) struct Asked {
     key: Option<Key>,
     timeout: Option<Duration>,
     explains: bool,
+    classify: Option<Py<PyAny>>,
     story: Mutex<Option<Explanation>>,
 }
 
@@ -990,10 +999,18 @@ impl Asked {
         }
         options
     }
+
+    fn memory(&self, py: Python<'_>) -> Memory {
+        Memory::classified_by(self.classify.as_ref().map(|classify| classify.clone_ref(py)))
+    }
 }
 
 #[pymethods]
 impl Asked {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.classify)
+    }
+
     /// The story of the last call that has begun, once it is over.
     fn story<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let told = lock(&self.story).as_ref().and_then(Explanation::story);

@@ -17,6 +17,7 @@ from ._native import (  # noqa: E402
     ServiceProxy,
 )
 from .models import (  # noqa: E402
+    Answer,
     AttemptTimedOutError,
     CircuitBreakerConfig,
     CircuitEvent,
@@ -34,6 +35,7 @@ from .models import (  # noqa: E402
 from .public_decorators import with_circuit_breaker, with_retry  # noqa: E402
 
 __all__ = [
+    "Answer",
     "AttemptTimedOutError",
     "CircuitBreaker",
     "CircuitBreakerConfig",
