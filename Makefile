@@ -125,7 +125,7 @@ python-suite: $(PYTHON_TOOLS)/stamp
 	cd $(ENVIRONMENT) && SERVICE_MESH_WHEEL=$$(echo $(CURDIR)/$(PYTHON_WHEELS)/$(WHEELS)/*.whl) \
 		bin/pytest --quiet --config-file=$(CURDIR)/pyproject.toml $(PYTEST) $(CURDIR)/python/tests
 
-python-format: $(PYTHON_TOOLS)/stamp ## Python: format the code
+python-format: $(PYTHON_TOOLS)/stamp ## Python: format the code, and sort its imports
 	$(PYTHON_TOOLS)/bin/ruff format --quiet python
 	$(PYTHON_TOOLS)/bin/ruff check --quiet --select I --fix python
 

@@ -160,7 +160,7 @@ def _within(func: Any, guard: Callable[[Any], Any]) -> Any:
 
 def _kind(func: Any) -> str:
     # What is called is a function, or an object with a method for it.
-    called = func if inspect.isroutine(func) or isinstance(func, type) else getattr(func, "__call__", func)
+    called = func if inspect.isroutine(func) or isinstance(func, type) else getattr(func, "__call__", func)  # noqa: B004  # it is wanted
     for each in (func, called):
         if inspect.iscoroutinefunction(each):
             return "coroutine"

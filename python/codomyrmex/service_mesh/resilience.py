@@ -5,4 +5,14 @@ from .load_balancer import Lease, LoadBalancer
 from .public_decorators import with_circuit_breaker, with_retry
 from .service_proxy import ServiceProxy
 
-__all__ = ["CircuitBreaker", "Lease", "LoadBalancer", "Permit", "RetryBudget", "RetryPolicy", "ServiceProxy", "with_circuit_breaker", "with_retry"]
+__all__ = [
+    "CircuitBreaker",
+    "Lease",
+    "LoadBalancer",
+    "Permit",
+    "RetryBudget",
+    "RetryPolicy",
+    "ServiceProxy",
+    "with_circuit_breaker",
+    "with_retry",
+]

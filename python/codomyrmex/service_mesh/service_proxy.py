@@ -109,6 +109,7 @@ class ServiceProxyOptions:
         return _call_async(self._proxy, self._asked, func, args, kwargs)
 
     def __call__(self, func: Callable[Concatenate[ServiceInstance, P], R]) -> ProxiedFunction[P, R]:
+        """Decorates a function, as a proxy does."""
         decorated: ProxiedFunction[P, R] = _decorated(self, func)
         return decorated
 
@@ -124,7 +125,11 @@ class ServiceProxyOptions:
 
 
 def _call_async(
-    proxy: ServiceProxy, asked: Asked | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    proxy: ServiceProxy,
+    asked: Asked | None,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
 ) -> Coroutine[Any, Any, Any]:
     if proxy._runs_calls_here:
         return _driven(proxy, asked, None, None, None, func, args, kwargs)
@@ -132,7 +137,11 @@ def _call_async(
 
 
 async def _executed(
-    proxy: ServiceProxy, asked: Asked | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    proxy: ServiceProxy,
+    asked: Asked | None,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
 ) -> Any:
     """A call that a policy of the user's own retries; each of its runs is one attempt here."""
     return await proxy.retry_policy.execute(_driven, proxy, asked, None, None, None, func, args, kwargs)

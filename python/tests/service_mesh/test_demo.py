@@ -20,7 +20,9 @@ def told(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_no_caller_notices_that_servers_fail_hang_and_die() -> None:
     demo = told("demo")
     assert (demo.returncode, demo.stderr) == (0, "")
-    summary = re.search(r"^(\d+) calls, (\d+) retries, 0 failed: no caller noticed anything$", demo.stdout, re.MULTILINE)
+    summary = re.search(
+        r"^(\d+) calls, (\d+) retries, 0 failed: no caller noticed anything$", demo.stdout, re.MULTILINE
+    )
     assert summary is not None, demo.stdout
     calls, retries = map(int, summary.groups())
     assert calls > 500

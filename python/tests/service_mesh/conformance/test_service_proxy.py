@@ -320,7 +320,7 @@ CAN = {Threads: {"overlap"}, Tasks: {"overlap", "cancel", "stop_attempts"}}
         for parameter in parameters("service_proxy.toml", can)
     ],
 )
-def test_the_scenario_holds(driver: type[Threads] | type[Tasks], scenario: Scenario) -> None:
+def test_the_scenario_holds(driver: type[Threads | Tasks], scenario: Scenario) -> None:
     scenario.only(
         "strategy", "instances", "circuit_breaker", "instance_circuit_breaker", "retry", "budget", "config", "answers"
     )
