@@ -148,7 +148,7 @@ $(PYTHON_TOOLS)/stamp: pyproject.toml
 # The peers and the wheel live in an environment of their own.
 BENCH_ENVIRONMENT = target/bench-python
 
-bench-python: ## Python: time it beside its peers, anew into COMPARE.md: 2 minutes, keep the machine quiet
+bench-python: ## Python: time it beside its peers, anew into COMPARE.md: 5 minutes, keep the machine quiet
 	test -x $(BENCH_ENVIRONMENT)/bin/python || $(PYTHON) -m venv $(BENCH_ENVIRONMENT)
 	$(BENCH_ENVIRONMENT)/bin/python -m pip install --quiet --upgrade pip maturin -r python/bench/requirements.txt
 	cd python && ../$(BENCH_ENVIRONMENT)/bin/python -m maturin build --release --quiet \

@@ -16,8 +16,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 use service_mesh::{
-    Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, Explanation, Jitter, Refused, RetryBudget as CoreBudget,
-    RetryBudgetConfig, RetryConfig, RetryPolicy as CorePolicy, ServiceProxy as Core, ServiceProxyConfig,
+    Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, EventKind, Explanation, Jitter, Refused,
+    RetryBudget as CoreBudget, RetryBudgetConfig, RetryConfig, RetryPolicy as CorePolicy, ServiceProxy as Core,
+    ServiceProxyConfig,
 };
 
 use crate::call::{Call, Memory, Next};
@@ -28,6 +29,8 @@ use crate::event::circuit_event;
 use crate::guarded::is_coroutine;
 use crate::instance::text;
 use crate::load_balancer::{Balancer, Key, LoadBalancer, overrides_get_instance};
+use crate::log::Log;
+use crate::measures::{Tally, Watch};
 use crate::retry::{RetryBudget, RetryPolicy, Switches};
 use crate::seconds::{duration, kind};
 use crate::story::story;
@@ -103,12 +106,18 @@ struct Rest {
     config: ServiceProxyConfig,
     budget: Option<CoreBudget>,
     listeners: Arc<Listeners>,
+    /// Who counts what happens here.
+    measures: Mutex<Vec<Arc<Tally>>>,
     clock: Option<Py<ManualClock>>,
 }
 
 /// The listeners of a proxy, held once: by Python's collector they are found in the proxy.
 #[derive(Default)]
-pub(crate) struct Listeners(Mutex<Vec<Py<PyAny>>>);
+pub(crate) struct Listeners {
+    all: Mutex<Vec<Py<PyAny>>>,
+    /// None where somebody else tells the log of the same service.
+    log: Option<Log>,
+}
 
 /// A configuration of the instances' own that has changed, and is taken up where it matters: before the next verdict.
 #[derive(Default)]
@@ -126,28 +135,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Listeners {
     /// These, if there are any.
-    pub(crate) fn of(listeners: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let all = Self::default();
+    pub(crate) fn of(listeners: Option<&Bound<'_, PyAny>>, log: Log) -> PyResult<Self> {
+        let all = Self { log: Some(log), ..Self::default() };
         for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
             let listener = callable("a listener", &listener?)?;
-            lock(&all.0).push(listener);
+            lock(&all.all).push(listener);
         }
         Ok(all)
     }
 
     pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        lock(&self.0).iter().try_for_each(|listener| visit.call(listener))
+        lock(&self.all).iter().try_for_each(|listener| visit.call(listener))
     }
 
     pub(crate) fn clear(&self) {
-        let listeners = std::mem::take(&mut *lock(&self.0));
+        let listeners = std::mem::take(&mut *lock(&self.all));
         drop(listeners);
     }
 
-    pub(crate) fn tell(&self, event: &Event) {
+    /// Tells the listeners, and the log unless the service's circuit has done so, which is an object of its own.
+    pub(crate) fn tell(&self, event: &Event, circuit_is_logged: bool) {
         // None if the interpreter is going away: then nobody listens any more.
         let _told = Python::try_attach(|py| {
-            let listeners: Vec<_> = lock(&self.0).iter().map(|listener| listener.clone_ref(py)).collect();
+            if let Some(log) = &self.log
+                && !(circuit_is_logged && is_of_service_circuit(event))
+            {
+                log.hear(py, &event.name, event);
+            }
+            let listeners: Vec<_> = lock(&self.all).iter().map(|listener| listener.clone_ref(py)).collect();
             for listener in listeners {
                 let told = circuit_event(py, &event.name, event).and_then(|event| listener.call1(py, (event,)));
                 if let Err(error) = told {
@@ -156,6 +171,12 @@ impl Listeners {
             }
         });
     }
+}
+
+/// Whether an event is of the service's circuit. Those of instances are named `SERVICE/INSTANCE`.
+fn is_of_service_circuit(event: &Event) -> bool {
+    let of_call = matches!(event.kind, EventKind::Retry { .. } | EventKind::BudgetExhausted | EventKind::Story(_));
+    !of_call && !event.name.contains('/')
 }
 
 #[pymethods]
@@ -211,7 +232,8 @@ impl ServiceProxy {
             instance_circuit_breaker: instance_circuit_breaker.this().map(Bound::unbind),
             config,
             budget: budget_of(budget.this().as_ref(), clock)?,
-            listeners: Arc::new(Listeners::of(listeners)?),
+            listeners: Arc::new(Listeners::of(listeners, Log::new(environment(clock)))?),
+            measures: Mutex::default(),
             clock: clock.map(|clock| clock.clone().unbind()),
         });
         let options = PyDict::new(py);
@@ -419,7 +441,7 @@ impl ServiceProxy {
     /// called with an event, holds up the call that caused it, and harms nothing if it raises.
     fn subscribe(&self, listener: &Bound<'_, PyAny>) -> PyResult<()> {
         let listener = callable("a listener", listener)?;
-        lock(&self.parts()?.rest.listeners.0).push(listener);
+        lock(&self.parts()?.rest.listeners.all).push(listener);
         Ok(())
     }
 
@@ -480,6 +502,15 @@ impl ServiceProxy {
             }
             *lock(&parts.retry) = config;
         }
+        Ok(())
+    }
+
+    /// From now on what happens here is counted; also when a part is assigned.
+    pub(crate) fn measure(&self, tally: &Arc<Tally>) -> PyResult<()> {
+        let parts = self.parts()?;
+        lock(&parts.rest.measures).push(Arc::clone(tally));
+        parts.core.subscribe(Watch(Arc::clone(tally)));
+        parts.core.observe(Watch(Arc::clone(tally)));
         Ok(())
     }
 
@@ -650,8 +681,12 @@ impl Parts {
             .config(rest.config.clone())
             .listener({
                 let listeners = Arc::clone(&rest.listeners);
-                move |event: &Event| listeners.tell(event)
+                let circuit_is_logged = circuit.is_some();
+                move |event: &Event| listeners.tell(event, circuit_is_logged)
             });
+        for tally in lock(&rest.measures).iter() {
+            builder = builder.listener(Watch(Arc::clone(tally))).observer(Watch(Arc::clone(tally)));
+        }
         if rest.clock.is_some() || circuit.is_none() {
             builder = builder.environment(environment.clone());
         }
@@ -719,12 +754,13 @@ impl Parts {
         let retry_policy = py.get_type::<RetryPolicy>().call((), Some(&fields))?.cast_into::<RetryPolicy>()?;
         let listeners = Arc::new(Listeners::default());
         let told = Arc::clone(&listeners);
-        core.subscribe(move |event: &Event| told.tell(event));
+        core.subscribe(move |event: &Event| told.tell(event, true));
         let rest = Rest {
             instance_circuit_breaker: None,
             config: core.config(),
             budget: policy.budget().cloned(),
             listeners,
+            measures: Mutex::default(),
             clock: clock.map(|clock| clock.clone_ref(py)),
         };
         Ok(Self {

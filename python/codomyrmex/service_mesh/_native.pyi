@@ -34,12 +34,14 @@ __all__ = [
     "Lease",
     "LoadBalancer",
     "ManualClock",
+    "Measures",
     "Mesh",
     "Permit",
     "RetryBudget",
     "RetryCall",
     "RetryPolicy",
     "ServiceProxy",
+    "Unbegun",
     "claim_interpreter",
     "count_window_rules",
     "guard_with_circuit_breaker",
@@ -248,8 +250,8 @@ class RetryPolicy:
         jitter: Jitter = True,
         *,
         retry_after_max: Seconds = 60.0,
-        on: Errors | None = None,
-        ignore: Errors | None = None,
+        on: Errors = ...,
+        ignore: Errors = (),
         failed_result: Callable[[Any], bool] | None = None,
         budget: RetryBudget | None = None,
         clock: _Clock | None = None,
@@ -319,9 +321,7 @@ class RetryBudget:
     10. A retry that it does not grant is not made, and the call comes to the error that it has.
     """
 
-    def __new__(
-        cls, ratio: float | None = None, floor_per_second: float | None = None, *, clock: _Clock | None = None
-    ) -> Self: ...
+    def __new__(cls, ratio: float = 0.2, floor_per_second: float = 10.0, *, clock: _Clock | None = None) -> Self: ...
     ratio: float
     """The share of the calls that may be tried again. 0 to 1, default 0.2."""
     floor_per_second: float
@@ -333,6 +333,20 @@ class RetryBudget:
     @property
     def balance(self) -> int:
         """How many retries could be taken out now."""
+
+@final
+class Unbegun:
+    """Holds a coroutine, and closes it if nobody takes it: a task that is cancelled before it begins has forgotten nothing, and
+    is to be warned of nothing.
+
+    The collector is not shown the coroutine, on purpose. Of a cycle that it breaks up it calls the finalizers in any order,
+    and the coroutine's own would complain before this one has closed it. What a coroutine holds that has not begun are its
+    arguments; only if those lead back to the one that was going to await it are they kept for ever.
+    """
+
+    def __new__(cls, coroutine: Coroutine[Any, Any, Any]) -> Self: ...
+    def take(self) -> Any:
+        """The coroutine, which the caller is going to await now."""
 
 @final
 class RetryCall:
@@ -598,6 +612,22 @@ class Mesh:
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
     def __contains__(self, name: object, /) -> bool: ...
+
+# ----- what is measured -----
+
+@final
+class Measures:
+    """The sums of all that it watches."""
+
+    def __new__(cls, bounds: list[float]) -> Self: ...
+    def watch_proxy(self, proxy: ServiceProxy) -> None:
+        """From now on the calls of a proxy, its retries and its circuits are counted."""
+    def watch_circuit(self, circuit: CircuitBreaker) -> None:
+        """From now on what happens to a circuit is counted, which stands alone."""
+    def read(self) -> dict[str, Any]:
+        """The sums, each a dict from labels, in a tuple, to a number; a duration's is of its buckets (cumulative), all, and the
+        seconds.
+        """
 
 # ----- tests, and the module itself -----
 

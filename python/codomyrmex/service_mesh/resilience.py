@@ -1,4 +1,4 @@
-"""What decides at run time: the circuit breaker, the retry policy, and the decorators. The decisions themselves are in Rust."""
+"""What decides at run time: breaker, balancer, policy and proxy, and the decorators. The decisions themselves are in Rust."""
 
 from ._native import CircuitBreaker, Permit, RetryBudget, RetryPolicy
 from .load_balancer import Lease, LoadBalancer

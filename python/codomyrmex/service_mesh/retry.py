@@ -9,8 +9,8 @@ from functools import update_wrapper
 from types import TracebackType
 from typing import Any, Self
 
-from ._native import RetryBudget, RetryCall, RetryPolicy
-from .unbegun import Unbegun, named_after
+from ._native import RetryBudget, RetryCall, RetryPolicy, Unbegun
+from .circuit_breaker import named_after
 
 __all__ = ["Attempt", "Attempts", "RetryBudget", "RetryPolicy"]
 
@@ -94,7 +94,7 @@ async def sleep(policy: RetryPolicy, seconds: float) -> None:
     elif trio is not None and trio.lowlevel.in_trio_task():
         await trio.sleep(seconds)
     else:
-        import asyncio  # 30 ms that nobody pays who does not wait
+        import asyncio  # half the time that importing this package would take
 
         await asyncio.sleep(seconds)
 
@@ -140,7 +140,7 @@ async def _awaited(
     policy: RetryPolicy, call: RetryCall, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], unbegun: Unbegun
 ) -> Any:
     try:
-        result = await unbegun.coroutine
+        result = await unbegun.take()
     except Exception as error:
         wait = call.after_error(error)
         if wait is None:
@@ -276,7 +276,7 @@ def _seconds_of(text: str) -> float | None:
         return _seconds(float(text))
     except ValueError:
         pass
-    from email.utils import parsedate_to_datetime
+    from email.utils import parsedate_to_datetime  # as large as all of this package
 
     try:
         at = parsedate_to_datetime(text)

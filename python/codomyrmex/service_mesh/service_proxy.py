@@ -29,8 +29,8 @@ from dataclasses import dataclass, field
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from ._native import Call, ServiceProxy
-from .unbegun import Unbegun, named_after
+from ._native import Call, ServiceProxy, Unbegun
+from .circuit_breaker import named_after
 
 if TYPE_CHECKING:
     from ._native import Asked
@@ -121,7 +121,8 @@ class ServiceProxyOptions:
     @property
     def story(self) -> Story | None:
         """The story of the last call that was begun by these options with `explain=True`, once it is over."""
-        return self._asked.story()
+        story: Story | None = self._asked.story()
+        return story
 
 
 def _call_async(
@@ -173,7 +174,7 @@ async def _driven(
     if call is None:
         assert proxy is not None
         call = proxy._begin(asked)
-    awaitable: Any = unbegun and unbegun.coroutine
+    awaitable: Any = unbegun and unbegun.take()
     while True:
         late = False
         try:
@@ -207,7 +208,7 @@ async def _within(limit: float, awaitable: Any) -> tuple[bool, Any]:
             return False, await awaitable
         assert scope.cancelled_caught
         return True, None
-    import asyncio
+    import asyncio  # half the time that importing this package would take
 
     deadline = asyncio.timeout(limit)
     try:
@@ -227,7 +228,7 @@ async def _sleep(call: Call, seconds: float) -> None:
     elif trio is not None:
         await trio.sleep(seconds)
     else:
-        import asyncio  # 30 ms that nobody pays who does not wait
+        import asyncio
 
         await asyncio.sleep(seconds)
 

@@ -30,8 +30,7 @@ from aiohttp import (
 )
 
 from ..models import Answer, ServiceInstance
-from ..service_proxy import ServiceProxy
-from .exchange import IDEMPOTENT_METHODS, Delivery, Exchange, Rules
+from .exchange import IDEMPOTENT_METHODS, Delivery, Exchange, Proxy, Rules
 
 __all__ = ["MeshMiddleware", "delivery"]
 
@@ -47,7 +46,7 @@ class MeshMiddleware:
 
     def __init__(
         self,
-        proxy: ServiceProxy,
+        proxy: Proxy,
         *,
         retry_methods: Collection[str] = IDEMPOTENT_METHODS,
         classify: Classify | None = None,

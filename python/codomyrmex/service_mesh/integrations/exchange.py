@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from .. import retry
 from ..models import Answer, ServiceInstance
 
-__all__ = ["IDEMPOTENT_METHODS", "Delivery", "Exchange", "Rules"]
+__all__ = ["IDEMPOTENT_METHODS", "Delivery", "Exchange", "Proxy", "Rules"]
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods that do no more when they are done twice (RFC 9110, 9.2.2)."""
@@ -24,6 +24,20 @@ _TOO_MANY_REQUESTS = 429
 _SERVER_ERRORS = range(500, 600)
 # Nobody else will implement the method, or speak the version, either.
 _FINAL_SERVER_ERRORS = (501, 505)
+
+
+class Proxy(Protocol):
+    """Who sends requests to instances: a `ServiceProxy`, or a `TracedProxy` of one."""
+
+    @property
+    def service_name(self) -> str:
+        """The service's name."""
+        ...
+
+    def with_options(self, *, key: Any, classify: Any) -> Any:
+        """The same for one request."""
+        ...
+
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

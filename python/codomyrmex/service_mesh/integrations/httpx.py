@@ -20,8 +20,7 @@ from typing import Any
 import httpx
 
 from ..models import Answer, ServiceInstance
-from ..service_proxy import ServiceProxy
-from .exchange import IDEMPOTENT_METHODS, Exchange, Rules
+from .exchange import IDEMPOTENT_METHODS, Exchange, Proxy, Rules
 
 __all__ = ["AsyncMeshTransport", "MeshTransport"]
 
@@ -38,7 +37,7 @@ class MeshTransport(httpx.BaseTransport):
 
     def __init__(
         self,
-        proxy: ServiceProxy,
+        proxy: Proxy,
         transport: httpx.BaseTransport | None = None,
         *,
         retry_methods: Collection[str] = IDEMPOTENT_METHODS,
@@ -79,7 +78,7 @@ class AsyncMeshTransport(httpx.AsyncBaseTransport):
 
     def __init__(
         self,
-        proxy: ServiceProxy,
+        proxy: Proxy,
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         retry_methods: Collection[str] = IDEMPOTENT_METHODS,

@@ -21,8 +21,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from ..models import Answer, ServiceInstance
-from ..service_proxy import ServiceProxy
-from .exchange import IDEMPOTENT_METHODS, Delivery, Exchange, Rules
+from .exchange import IDEMPOTENT_METHODS, Delivery, Exchange, Proxy, Rules
 
 __all__ = ["MeshAdapter", "delivery"]
 
@@ -37,7 +36,7 @@ class MeshAdapter(HTTPAdapter):
 
     def __init__(
         self,
-        proxy: ServiceProxy,
+        proxy: Proxy,
         *,
         retry_methods: Collection[str] = IDEMPOTENT_METHODS,
         classify: Classify | None = None,
