@@ -16,17 +16,18 @@
 #![allow(unsafe_code, reason = "the one module of this crate that may")]
 
 use std::cell::UnsafeCell;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::{IntoPyObjectExt, intern};
+use pyo3::{Borrowed, IntoPyObjectExt, PyClass, intern};
 use service_mesh::{CircuitBreaker as Core, Permit, Refusal, Retrying};
 
 use crate::circuit_breaker::{Circuit, CircuitBreaker};
@@ -40,12 +41,21 @@ struct Guarded {
     vectorcall: Option<ffi::vectorcallfunc>,
     dict: UnsafeCell<*mut ffi::PyObject>,
     weakrefs: UnsafeCell<*mut ffi::PyObject>,
+    /// The function, and what guards it.
+    pair: Pair,
+    /// What a call needs of its guard at once.
+    native: Native,
+}
+
+/// A function, and what guards it for a call: in a decorated function, or in the hands of whoever calls `execute`. Both are
+/// alive for as long as the call: see 1 and 3.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Pair {
     /// The function that is guarded.
     func: *mut ffi::PyObject,
     /// The `CircuitBreaker` or `RetryPolicy`.
     guard: *mut ffi::PyObject,
-    /// What a call needs of its guard at once.
-    native: Native,
 }
 
 /// What a call needs of its guard at once. It holds no Python object.
@@ -60,12 +70,15 @@ enum Native {
         core: Core,
         circuit: Arc<Circuit>,
     },
-    /// The second half: a result.
+    /// The second half: takes a result, and gives it back.
     Succeed {
         core: Core,
         circuit: Arc<Circuit>,
     },
 }
+
+/// The name of a method.
+type Name = fn(Python<'_>) -> &Bound<'_, PyString>;
 
 /// Arguments as they lie in the caller's hands.
 #[derive(Clone, Copy)]
@@ -85,7 +98,7 @@ pub(crate) fn guard_with_circuit_breaker<'py>(
     make(func, breaker.as_any(), Native::CircuitBreaker { core: circuit.core().clone(), circuit })
 }
 
-/// `breaker._begin` and `breaker._succeed`, for a closure that calls them for every call: a method of `PyO3`'s costs 15 ns
+/// `breaker._begin`, and `breaker._succeed` that gives the result back, for a closure that calls them for every call: a method of `PyO3`'s costs 15 ns
 /// more each.
 #[pyfunction]
 pub(crate) fn halves_of_a_call<'py>(
@@ -129,7 +142,25 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     let coroutine = py.import("types")?.getattr("CoroutineType")?.cast_into::<PyType>()?;
     // Never given back: the interpreter holds this type for ever anyway.
     COROUTINE.store(coroutine.into_ptr().cast(), Ordering::Relaxed);
-    Ok(())
+    add_execute::<CircuitBreaker>(py)?;
+    add_execute::<RetryPolicy>(py)
+}
+
+/// Gives a class the `execute` that costs no tuple and no dict.
+fn add_execute<G: Guard>(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<G>();
+    let slow = class.getattr("_execute")?.getattr("__doc__")?.extract::<String>()?;
+    let doc = CString::new(format!("execute($self, func, /, *args, **kwargs)\n--\n\n{slow}"))?;
+    // The interpreter keeps pointing at it.
+    let method = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: c"execute".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: execute::<G> },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.into_raw(),
+    }));
+    // SAFETY: the method has the signature that its flags tell, and lives for ever; what comes back is new.
+    let method = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), method))? };
+    class.setattr("execute", method)
 }
 
 // ----- a call -----
@@ -142,48 +173,36 @@ unsafe extern "C" fn call(
 ) -> *mut ffi::PyObject {
     // SAFETY: by 1 and 2, and it is not written before `clear`, by 3.
     let this = unsafe { &*callable.cast::<Guarded>() };
-    let arguments = Arguments { values, count, names };
+    let (pair, arguments) = (this.pair, Arguments { values, count, names });
     match &this.native {
         Native::CircuitBreaker { core, circuit } => {
             if circuit.is_hooked() {
-                return this.execute(arguments);
+                return pair.call_guard(arguments, |py| intern!(py, "execute"));
             }
-            // A number in a register is 5 ns cheaper than a permit, which goes through memory.
-            let Some(number) = core.try_acquire_number() else { return this.call_slowly(core, arguments) };
-            let result = this.run(arguments);
-            match NonNull::new(result) {
-                Some(value) if circuit.is_plain() && !is_coroutine_at(value) => {
-                    core.permit_of(number).success();
-                    result
-                }
-                value => this.settle(core.permit_of(number), value),
+            match core.try_acquire_number() {
+                Some(number) => pair.run_admitted(core, circuit, number, arguments),
+                None => pair.ask_and_run(core, arguments),
             }
         }
-        Native::RetryPolicy(switches) => {
-            if !switches.is_plain() {
-                return this.retry_from_the_first(switches, arguments);
-            }
-            let result = this.run(arguments);
-            match NonNull::new(result) {
-                Some(value) if !is_coroutine_at(value) => result,
-                value => this.retry(None, value, arguments),
-            }
-        }
+        Native::RetryPolicy(switches) if switches.is_plain() => pair.run_and_retry(arguments),
+        Native::RetryPolicy(switches) => pair.retry_from_the_first(switches, arguments),
         Native::Begin { core, circuit } => match core.try_acquire_number() {
             // SAFETY: it makes an integer.
             Some(number) if !circuit.is_hooked() => unsafe { ffi::PyLong_FromUnsignedLongLong(number) },
-            _ => this.call_method(arguments, |py| intern!(py, "_begin")),
+            _ => pair.call_method(arguments, |py| intern!(py, "_begin")),
         },
         Native::Succeed { core, circuit } => match arguments.leave() {
-            Some(number) if circuit.is_plain() => {
+            Some((number, result)) if circuit.is_plain() => {
                 core.permit_of(number).success();
-                // SAFETY: `None` is always there; it is handed on as a new reference.
-                unsafe {
-                    ffi::Py_INCREF(ffi::Py_None());
-                    ffi::Py_None()
-                }
+                // SAFETY: by 1; it is handed on as a new reference.
+                unsafe { ffi::Py_NewRef(result) }
             }
-            _ => this.call_method(arguments, |py| intern!(py, "_succeed")),
+            _ => attached(|py| {
+                let (positional, _) = arguments.collect(py)?;
+                let result = positional.get(1).cloned();
+                pair.guard(py).call_method1(intern!(py, "_succeed"), PyTuple::new(py, positional)?)?;
+                Ok(result.unwrap_or_else(|| py.None().into_bound(py)))
+            }),
         },
     }
 }
@@ -195,10 +214,82 @@ fn is_coroutine_at(value: NonNull<ffi::PyObject>) -> bool {
     ptr::eq(class, COROUTINE.load(Ordering::Relaxed))
 }
 
-impl Guarded {
+/// `CircuitBreaker.execute` and `RetryPolicy.execute`: the same for a function that is given with its arguments.
+///
+/// Like `contextvars.Context.run` they hand the arguments on where they lie, behind the function. What is out of the ordinary
+/// goes through `_execute`, which is a method of `PyO3`'s.
+unsafe extern "C" fn execute<G: Guard>(
+    guard: *mut ffi::PyObject,
+    values: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let all = Arguments { values, count: count.unsigned_abs(), names };
+    // SAFETY: by 1, we are attached, and the descriptor has seen to it that the receiver is a `G`.
+    let this = unsafe { Borrowed::from_ptr(Python::assume_attached(), guard).cast_unchecked::<G>() };
+    let Some(rest) = all.count.checked_sub(1) else {
+        let missing = "execute() missing 1 required positional argument: 'func'";
+        return attached(|_py| Err(PyTypeError::new_err(missing)));
+    };
+    // SAFETY: by 1, `values` holds at least one argument.
+    let (func, values) = unsafe { (*values, values.add(1)) };
+    let arguments = Arguments { values, count: rest, names };
+    let pair = Pair { func, guard };
+    this.get().run_plain(pair, arguments).unwrap_or_else(|| pair.call_method(all, |py| intern!(py, "_execute")))
+}
+
+/// What has an `execute`.
+trait Guard: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
+    /// A call that is not out of the ordinary when it begins; none if it is, and then nothing has happened.
+    fn run_plain(&self, pair: Pair, arguments: Arguments) -> Option<*mut ffi::PyObject>;
+}
+
+impl Guard for CircuitBreaker {
+    #[inline]
+    fn run_plain(&self, pair: Pair, arguments: Arguments) -> Option<*mut ffi::PyObject> {
+        let circuit = self.circuit();
+        if circuit.is_hooked() {
+            return None;
+        }
+        let number = circuit.core().try_acquire_number()?;
+        Some(pair.run_admitted(circuit.core(), circuit, number, arguments))
+    }
+}
+
+impl Guard for RetryPolicy {
+    #[inline]
+    fn run_plain(&self, pair: Pair, arguments: Arguments) -> Option<*mut ffi::PyObject> {
+        self.switches().is_plain().then(|| pair.run_and_retry(arguments))
+    }
+}
+
+impl Pair {
+    /// A call for which the circuit has given this number.
+    #[inline]
+    fn run_admitted(self, core: &Core, circuit: &Circuit, number: u64, arguments: Arguments) -> *mut ffi::PyObject {
+        let result = self.run(arguments);
+        match NonNull::new(result) {
+            Some(value) if circuit.is_plain() && !is_coroutine_at(value) => {
+                core.permit_of(number).success();
+                result
+            }
+            value => self.settle(core.permit_of(number), value),
+        }
+    }
+
+    /// A call that nobody counts, and whose result nobody judges.
+    #[inline]
+    fn run_and_retry(self, arguments: Arguments) -> *mut ffi::PyObject {
+        let result = self.run(arguments);
+        match NonNull::new(result) {
+            Some(value) if !is_coroutine_at(value) => result,
+            value => self.retry(None, value, arguments),
+        }
+    }
+
     /// Calls the function with the caller's arguments.
     #[inline]
-    fn run(&self, Arguments { values, count, names }: Arguments) -> *mut ffi::PyObject {
+    fn run(self, Arguments { values, count, names }: Arguments) -> *mut ffi::PyObject {
         // SAFETY: by 1 and 3. The flag in `count`, that `values[-1]` may be written meanwhile, is our caller's promise, and we
         // do not use it ourselves.
         unsafe { ffi::PyObject_Vectorcall(self.func, values, count, names) }
@@ -206,7 +297,7 @@ impl Guarded {
 
     /// A call that is a probe, or timed, or refused.
     #[cold]
-    fn call_slowly(&self, core: &Core, arguments: Arguments) -> *mut ffi::PyObject {
+    fn ask_and_run(self, core: &Core, arguments: Arguments) -> *mut ffi::PyObject {
         match core.try_acquire() {
             Ok(permit) => {
                 let result = self.run(arguments);
@@ -218,7 +309,7 @@ impl Guarded {
 
     /// A result that is more than a success, or an error if there is none.
     #[cold]
-    fn settle(&self, permit: Permit<'_>, result: Option<NonNull<ffi::PyObject>>) -> *mut ffi::PyObject {
+    fn settle(self, permit: Permit<'_>, result: Option<NonNull<ffi::PyObject>>) -> *mut ffi::PyObject {
         attached(|py| {
             let breaker = self.guard(py).cast_into::<CircuitBreaker>()?;
             // SAFETY: by 4; without a result there is an error.
@@ -228,15 +319,15 @@ impl Guarded {
     }
 
     #[cold]
-    fn refuse(&self, refusal: Refusal) -> *mut ffi::PyObject {
+    fn refuse(self, refusal: Refusal) -> *mut ffi::PyObject {
         attached(|py| Err(self.guard(py).cast_into::<CircuitBreaker>()?.get().refused(py, refusal)))
     }
 
     /// A call that a budget counts, whose result is judged, or that a subclass makes.
     #[cold]
-    fn retry_from_the_first(&self, switches: &Switches, arguments: Arguments) -> *mut ffi::PyObject {
+    fn retry_from_the_first(self, switches: &Switches, arguments: Arguments) -> *mut ffi::PyObject {
         if switches.overrides_execute() {
-            return self.execute(arguments);
+            return self.call_guard(arguments, |py| intern!(py, "execute"));
         }
         let began = attached_with(|py| Ok(self.guard(py).cast_into::<RetryPolicy>()?.get().begin()));
         match began {
@@ -248,7 +339,7 @@ impl Guarded {
     /// What follows the first attempt of a call.
     #[cold]
     fn retry(
-        &self,
+        self,
         began: Option<Retrying>,
         first: Option<NonNull<ffi::PyObject>>,
         arguments: Arguments,
@@ -270,48 +361,46 @@ impl Guarded {
         })
     }
 
-    /// The call through the guard's `execute`, which a subclass has overridden, or whose parts it has.
+    /// The call through a method of the guard, which gets the function first.
     #[cold]
-    fn execute(&self, arguments: Arguments) -> *mut ffi::PyObject {
+    fn call_guard(self, arguments: Arguments, name: Name) -> *mut ffi::PyObject {
         attached(|py| {
             let (positional, keywords) = arguments.collect(py)?;
             let mut all = vec![self.func(py)];
             all.extend(positional);
-            self.guard(py).getattr(intern!(py, "execute"))?.call(PyTuple::new(py, all)?, keywords.as_ref())
+            self.guard(py).getattr(name(py))?.call(PyTuple::new(py, all)?, keywords.as_ref())
         })
     }
 
-    /// The same half of the call, where it is more than a step.
+    /// A method of the guard with the arguments as they are.
     #[cold]
-    fn call_method(&self, arguments: Arguments, name: fn(Python<'_>) -> &Bound<'_, PyString>) -> *mut ffi::PyObject {
+    fn call_method(self, arguments: Arguments, name: Name) -> *mut ffi::PyObject {
         attached(|py| {
-            let (positional, _) = arguments.collect(py)?;
-            self.guard(py).call_method1(name(py), PyTuple::new(py, positional)?)
+            let (positional, keywords) = arguments.collect(py)?;
+            self.guard(py).getattr(name(py))?.call(PyTuple::new(py, positional)?, keywords.as_ref())
         })
     }
 
-    fn func<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+    fn func(self, py: Python<'_>) -> Bound<'_, PyAny> {
         // SAFETY: by 3.
         unsafe { Bound::from_borrowed_ptr(py, self.func) }
     }
 
-    fn guard<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+    fn guard(self, py: Python<'_>) -> Bound<'_, PyAny> {
         // SAFETY: by 3.
         unsafe { Bound::from_borrowed_ptr(py, self.guard) }
     }
 }
 
 impl Arguments {
-    /// The number that `_begin` gave, if that is what stands first of two.
+    /// The number that `_begin` gave, and a result, if that is what these two are.
     #[inline]
-    fn leave(self) -> Option<u64> {
-        // SAFETY: by 1, `values` holds so many arguments; what is looked at first is whether it is an integer.
+    fn leave(self) -> Option<(u64, *mut ffi::PyObject)> {
+        // SAFETY: by 1, `values` holds so many arguments; what is looked at first is whether it is an integer. One that is not
+        // of our making and does not fit becomes another number, which is late.
         unsafe {
-            if ffi::PyVectorcall_NARGS(self.count) != 2 || ffi::PyLong_CheckExact(*self.values) == 0 {
-                return None;
-            }
-            // Not of our making are only those that do not fit; they become another number, which is late.
-            Some(ffi::PyLong_AsUnsignedLongLongMask(*self.values))
+            let is_ours = ffi::PyVectorcall_NARGS(self.count) == 2 && ffi::PyLong_CheckExact(*self.values) != 0;
+            is_ours.then(|| (ffi::PyLong_AsUnsignedLongLongMask(*self.values), *self.values.add(1)))
         }
     }
 
@@ -361,8 +450,7 @@ fn make<'py>(func: &Bound<'py, PyAny>, guard: &Bound<'py, PyAny>, native: Native
     // that are null or whole.
     unsafe {
         (&raw mut (*fields).native).write(native);
-        (*fields).func = func.clone().into_ptr();
-        (*fields).guard = guard.clone().into_ptr();
+        (*fields).pair = Pair { func: func.clone().into_ptr(), guard: guard.clone().into_ptr() };
         (*fields).vectorcall = Some(call);
     }
     Ok(made)
@@ -461,7 +549,7 @@ unsafe extern "C" fn represent(function: *mut ffi::PyObject) -> *mut ffi::PyObje
     attached(|py| {
         // SAFETY: by 1 and 2.
         let this = unsafe { &*function.cast::<Guarded>() };
-        format!("<{} guarded by {}>", this.func(py).repr()?, this.guard(py).repr()?).into_bound_py_any(py)
+        format!("<{} guarded by {}>", this.pair.func(py).repr()?, this.pair.guard(py).repr()?).into_bound_py_any(py)
     })
 }
 
@@ -474,7 +562,7 @@ unsafe extern "C" fn reduce(function: *mut ffi::PyObject, _: *mut ffi::PyObject)
 unsafe extern "C" fn traverse(function: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
     let this = function.cast::<Guarded>();
     // SAFETY: by 1 and 2; what is null has been cleared, or was never set.
-    let held = unsafe { [ffi::Py_TYPE(function).cast(), (*this).func, (*this).guard, *(*this).dict.get()] };
+    let held = unsafe { [ffi::Py_TYPE(function).cast(), (*this).pair.func, (*this).pair.guard, *(*this).dict.get()] };
     for object in held.into_iter().filter(|object| !object.is_null()) {
         // SAFETY: it is what the collector asks us to do with each object that we hold.
         let result = unsafe { visit(object, arg) };
@@ -495,8 +583,8 @@ unsafe extern "C" fn clear(function: *mut ffi::PyObject) -> c_int {
             ffi::Py_None()
         };
         let held = [
-            ptr::replace(&raw mut (*this).func, none()),
-            ptr::replace(&raw mut (*this).guard, none()),
+            ptr::replace(&raw mut (*this).pair.func, none()),
+            ptr::replace(&raw mut (*this).pair.guard, none()),
             ptr::replace((*this).dict.get(), ptr::null_mut()),
         ];
         for object in held {
@@ -516,7 +604,7 @@ unsafe extern "C" fn dealloc(function: *mut ffi::PyObject) {
         if !(*(*this).weakrefs.get()).is_null() {
             ffi::PyObject_ClearWeakRefs(function);
         }
-        for object in [(*this).func, (*this).guard, *(*this).dict.get()] {
+        for object in [(*this).pair.func, (*this).pair.guard, *(*this).dict.get()] {
             ffi::Py_XDECREF(object);
         }
         ptr::drop_in_place(&raw mut (*this).native);
