@@ -216,30 +216,22 @@ impl CircuitBreaker {
 
     /// Calls `func` if the circuit admits it, and counts what comes of it. Of a coroutine function it is the awaited
     /// call that is protected, and asked for when it is awaited.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    // Called where a call is out of the ordinary when it begins: `guarded` has `execute` itself, and this text.
+    #[pyo3(name = "_execute", signature = (func, /, *args, **kwargs))]
     fn execute<'py>(
         slf: &Bound<'py, Self>,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let this = slf.get();
-        let circuit = this.circuit();
+        let circuit = slf.get().circuit();
         if circuit.is_hooked() {
-            return Self::execute_hooked(slf, func, args, kwargs);
+            let permit = Self::admit(slf)?;
+            return Self::settle(slf, permit, func.call(args, kwargs));
         }
-        let Some(number) = circuit.core.try_acquire_number() else {
-            return match circuit.core.try_acquire() {
-                Ok(permit) => Self::settle(slf, Some(permit), func.call(args, kwargs)),
-                Err(refusal) => Self::refuse(slf, func, refusal),
-            };
-        };
-        match call(func, args, kwargs) {
-            Ok(result) if circuit.is_plain() && !is_coroutine(&result) => {
-                circuit.core.permit_of(number).success();
-                Ok(result)
-            }
-            result => Self::settle(slf, Some(circuit.core.permit_of(number)), result),
+        match circuit.core.try_acquire() {
+            Ok(permit) => Self::settle(slf, Some(permit), func.call(args, kwargs)),
+            Err(refusal) => Self::refuse(slf, func, refusal),
         }
     }
 
@@ -723,17 +715,6 @@ impl CircuitBreaker {
         LATER.import(py, HELPERS, "refused_when_awaited")?.call1((error,))
     }
 
-    /// A call through the methods that a subclass overrides, in the order in which the seed calls them.
-    fn execute_hooked<'py>(
-        slf: &Bound<'py, Self>,
-        func: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let permit = Self::admit(slf)?;
-        Self::settle(slf, permit, func.call(args, kwargs))
-    }
-
     // ----- verdicts -----
 
     /// What a call came to, and what the caller gets. A coroutine is no result yet: it asks anew when it is awaited.
@@ -911,16 +892,6 @@ pub(crate) fn awaited<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     AWAITED.import(breaker.py(), HELPERS, "awaited")?.call1((breaker, coroutine))
-}
-
-/// Calls a function with what is left of the arguments of ours; nothing at all goes a shorter way.
-#[inline]
-pub(crate) fn call<'py>(
-    func: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    if args.is_empty() && kwargs.is_none() { func.call0() } else { func.call(args, kwargs) }
 }
 
 /// Tells the log and Python's listeners what has happened.

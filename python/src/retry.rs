@@ -15,7 +15,6 @@ use service_mesh::{
     RetryPolicy as Core, Retrying, UnknownWord,
 };
 
-use crate::circuit_breaker::call;
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
 use crate::guarded::is_coroutine;
@@ -186,7 +185,8 @@ impl RetryPolicy {
 
     /// Calls `func` until it succeeds, or until the policy gives up; then its last error comes back as it is, with a note of
     /// the attempts if there were several. Of a coroutine function it is the awaited call that is tried again.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    // Called where a call is out of the ordinary when it begins: `guarded` has `execute` itself, and this text.
+    #[pyo3(name = "_execute", signature = (func, /, *args, **kwargs))]
     fn execute<'py>(
         slf: &Bound<'py, Self>,
         func: &Bound<'py, PyAny>,
@@ -195,7 +195,7 @@ impl RetryPolicy {
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let began = this.begin();
-        let result = call(func, args, kwargs);
+        let result = func.call(args, kwargs);
         if let Ok(value) = &result {
             if is_coroutine(value) {
                 return awaited(slf, began, func, args, kwargs, value);
