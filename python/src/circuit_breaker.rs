@@ -24,6 +24,7 @@ use service_mesh::{
 use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, whole};
 use crate::errors::{circuit_open_error, models};
 use crate::event::circuit_event;
+use crate::filled::Filled;
 use crate::guarded::{calling_frame, is_coroutine};
 use crate::log::Log;
 use crate::permit::{Permit, Ready};
@@ -100,6 +101,7 @@ impl Follower for Circuit {
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh")]
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
+    filled: Filled,
     circuit: OnceLock<Arc<Circuit>>,
     /// Which methods a subclass overrides: fixed when the object is made.
     hooks: Hooks,
@@ -185,7 +187,13 @@ impl CircuitBreaker {
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        Ok(Self { circuit: OnceLock::new(), hooks: Hooks::of(class)?, blocks: Mutex::default(), kept: Arc::default() })
+        Ok(Self {
+            filled: Filled::YES,
+            circuit: OnceLock::new(),
+            hooks: Hooks::of(class)?,
+            blocks: Mutex::default(),
+            kept: Arc::default(),
+        })
     }
 
     #[pyo3(signature = (name, config=None, *, listeners=None, clock=None))]
@@ -604,6 +612,9 @@ impl CircuitBreaker {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.filled.is_filled() {
+            return Ok(());
+        }
         // Who holds the lock now is in another thread, and then the object is in use.
         let Ok(kept) = self.kept.try_lock() else { return Ok(()) };
         visit.call(&kept.config)?;
@@ -623,8 +634,13 @@ impl CircuitBreaker {
     /// A Python object for a breaker that the core has made.
     pub(crate) fn of_core(py: Python<'_>, core: Core) -> PyResult<Py<Self>> {
         let config = dataclass_of(py, &core.config())?;
-        let this =
-            Self { circuit: OnceLock::new(), hooks: Hooks::default(), blocks: Mutex::default(), kept: Arc::default() };
+        let this = Self {
+            filled: Filled::YES,
+            circuit: OnceLock::new(),
+            hooks: Hooks::default(),
+            blocks: Mutex::default(),
+            kept: Arc::default(),
+        };
         {
             let mut kept = this.kept();
             kept.name = Some(PyString::new(py, core.name()).unbind());

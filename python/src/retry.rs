@@ -17,6 +17,7 @@ use service_mesh::{
 
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
+use crate::filled::Filled;
 use crate::guarded::is_coroutine;
 use crate::log;
 use crate::predicates::{failed_answer, raised_answer};
@@ -74,6 +75,7 @@ impl Switches {
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh")]
 #[derive(Debug)]
 pub(crate) struct RetryPolicy {
+    filled: Filled,
     switches: Arc<Switches>,
     environment: OnceLock<Environment>,
     kept: Mutex<Kept>,
@@ -108,7 +110,12 @@ impl RetryPolicy {
         let switches = Switches(AtomicU8::new(0));
         switches.set(EXECUTE, differs("execute")?);
         switches.set(DELAY, differs("get_delay")?);
-        Ok(Self { switches: Arc::new(switches), environment: OnceLock::new(), kept: Mutex::default() })
+        Ok(Self {
+            filled: Filled::YES,
+            switches: Arc::new(switches),
+            environment: OnceLock::new(),
+            kept: Mutex::default(),
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "the seed's, and what goes beyond it by keyword")]
@@ -425,6 +432,9 @@ impl RetryPolicy {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.filled.is_filled() {
+            return Ok(());
+        }
         // Who holds the lock now is in another thread, and then the object is in use.
         let Ok(kept) = self.kept.try_lock() else { return Ok(()) };
         for held in [&kept.on, &kept.ignore, &kept.failed_result, &kept.clock] {
