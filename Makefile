@@ -6,18 +6,21 @@ CARGO ?= cargo
 LOOM_MAX_PREEMPTIONS ?= 3
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: format-check lint features unit doctest loom docs tower tonic quickstart ## everything that CI checks; sets up what it needs
+test: format-check lint features unit doctest loom docs tower tonic reqwest quickstart python ## everything that CI checks; sets up what it needs
 
 quickstart: ## the main job: three servers, trouble, and a story
-	$(CARGO) run --release --example quickstart
+	$(CARGO) run --release --bin quickstart
 
 tower: ## a tower client over hyper, and three servers
 	$(CARGO) run -p service-mesh --features tokio,tower --example tower_hyper
 
 tonic: ## a gRPC client with tonic, in a workspace of its own: lint it and run it
 	cd examples/tonic && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings && $(CARGO) run
+
+reqwest: ## an HTTP client with reqwest, in a workspace of its own: lint it and run it
+	cd examples/reqwest && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings && $(CARGO) run
 
 format: ## format the code
 	$(CARGO) fmt --all
@@ -51,7 +54,7 @@ doctest: ## every documented example runs
 prose: ## what the pages name exists; their examples run as doctests
 	$(CARGO) test -p service-mesh --all-features --test prose
 
-conformance: ## the scenarios of conformance/, by the pure core, the sync and the async driver
+conformance: ## the scenarios of conformance/, by the pure core and the sync, async and tower drivers
 	$(CARGO) test -p service-mesh --all-features --test it conformance
 
 loom: ## model-check the races, with bounded pre-emptions
@@ -84,8 +87,79 @@ compare: ## all figures, anew into COMPARE.md: 5 minutes, keep the machine quiet
 	cd peers && for table in faults figures memory; do \
 		target/release/splice $$table ../COMPARE.md < target/$$table.md || exit 1; done
 
-# The peers and the wheel live in an environment of their own; PYTHON makes it.
+# Whoever works on the Python door needs PYTHON, 3.11 or later with venv; the rest is set up in target/python. What the
+# tests import and what checks and builds is said in the groups of pyproject.toml, once.
 PYTHON ?= python3
+PYTHON_TOOLS = target/python/tools
+PYTHON_WHEELS = target/python/wheels
+MATURIN = cd python && $(CURDIR)/$(PYTHON_TOOLS)/bin/maturin build --release --quiet
+# Into an environment that has no pip.
+PYTHON_INSTALL = $(PYTHON_TOOLS)/bin/python -m pip --python
+
+python: python-lint python-test python-others python-sdist ## Python: all of the following that checks
+
+python-wheel: $(PYTHON_TOOLS)/stamp ## Python: the wheel for PYTHON, into target/python/wheels
+	rm -rf $(PYTHON_WHEELS)/own
+	$(MATURIN) --interpreter $(CURDIR)/$(PYTHON_TOOLS)/bin/python --out $(CURDIR)/$(PYTHON_WHEELS)/own
+
+# In a directory of its own: what is compiled for one interface is of no use to the other.
+python-wheel-abi3: $(PYTHON_TOOLS)/stamp ## Python: the wheel for 3.12 and later, into target/python/wheels
+	rm -rf $(PYTHON_WHEELS)/abi3
+	$(MATURIN) --features pyo3/abi3-py312 --target-dir $(CURDIR)/target/python/abi3 --out $(CURDIR)/$(PYTHON_WHEELS)/abi3
+
+python-test: python-wheel ## Python: install the wheel into a new environment, and run the suite there
+	$(MAKE) --no-print-directory python-suite
+
+python-others: python-wheel-abi3 ## Python: the same with every other Python, 3.12 or later, that is found
+	for each in $$($(PYTHON_TOOLS)/bin/python python/interpreters.py); do \
+		$(MAKE) --no-print-directory python-suite INTERPRETER=$$each ENVIRONMENT=target/python/other WHEELS=abi3 || exit 1; \
+	done
+
+# It brings the crates that it is made from, and their Cargo.lock.
+python-sdist: $(PYTHON_TOOLS)/stamp ## Python: the source distribution, built from itself and installed
+	rm -rf target/python/sdist
+	cd python && $(CURDIR)/$(PYTHON_TOOLS)/bin/maturin sdist --out $(CURDIR)/target/python/sdist
+	PATH=$(CURDIR)/$(PYTHON_TOOLS)/bin:$$PATH CARGO_TARGET_DIR=$(CURDIR)/target \
+		$(PYTHON_TOOLS)/bin/python -m pip wheel --quiet --no-index --no-deps --no-build-isolation \
+		--wheel-dir target/python/sdist target/python/sdist/*.tar.gz
+	$(PYTHON_TOOLS)/bin/python -m venv --clear --without-pip target/python/from-sdist
+	$(PYTHON_INSTALL) target/python/from-sdist/bin/python install --quiet --no-index target/python/sdist/*.whl
+	cd target/python/from-sdist && bin/python -m codomyrmex.service_mesh --help
+
+INTERPRETER = $(PYTHON_TOOLS)/bin/python
+ENVIRONMENT = target/python/test
+WHEELS = own
+
+# From a directory that holds no source, so that nothing can be imported but what was installed.
+python-suite: $(PYTHON_TOOLS)/stamp
+	rm -rf $(ENVIRONMENT)
+	$(INTERPRETER) -m venv --without-pip $(ENVIRONMENT)
+	$(PYTHON_INSTALL) $(ENVIRONMENT)/bin/python install --quiet --group pyproject.toml:test
+	$(PYTHON_INSTALL) $(ENVIRONMENT)/bin/python install --quiet --no-index $(PYTHON_WHEELS)/$(WHEELS)/*.whl
+	cd $(ENVIRONMENT) && SERVICE_MESH_WHEEL=$$(echo $(CURDIR)/$(PYTHON_WHEELS)/$(WHEELS)/*.whl) \
+		bin/pytest --quiet --config-file=$(CURDIR)/pyproject.toml $(PYTEST) $(CURDIR)/python/tests
+
+python-format: $(PYTHON_TOOLS)/stamp ## Python: format the code, and sort its imports
+	$(PYTHON_TOOLS)/bin/ruff format --quiet python
+	$(PYTHON_TOOLS)/bin/ruff check --quiet --select I --fix python
+
+python-lint: python-wheel ## Python: format, lint, and types; the stubs agree with the wheel
+	$(PYTHON_TOOLS)/bin/ruff format --check --quiet --diff python
+	$(PYTHON_TOOLS)/bin/ruff check --quiet python
+	$(PYTHON_TOOLS)/bin/mypy
+	$(PYTHON_TOOLS)/bin/pyright --pythonpath $(PYTHON_TOOLS)/bin/python
+	$(PYTHON_TOOLS)/bin/python -m pip install --quiet --no-index --force-reinstall $(PYTHON_WHEELS)/own/*.whl
+	cd $(PYTHON_TOOLS) && bin/stubtest --concise codomyrmex.service_mesh
+
+# Kept while what it is made from stays the same.
+$(PYTHON_TOOLS)/stamp: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
+	test -x $(PYTHON_TOOLS)/bin/pip || $(PYTHON) -m venv --clear $(PYTHON_TOOLS)
+	$(PYTHON_TOOLS)/bin/python -m pip install --quiet --upgrade pip
+	$(PYTHON_TOOLS)/bin/python -m pip install --quiet --group dev
+	touch $@
+
+# The peers and the wheel live in an environment of their own.
 BENCH_ENVIRONMENT = target/bench-python
 
 bench-python: ## Python: time it beside its peers, anew into COMPARE.md: 5 minutes, keep the machine quiet
@@ -111,5 +185,5 @@ valgrind:
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help test quickstart tower tonic format format-check lint features unit doctest prose conformance loom loom-full schema docs \
-	clean bench bench-python compare bench-instructions record-instructions valgrind
+.PHONY: help test quickstart tower tonic reqwest format format-check lint features unit doctest prose conformance loom loom-full schema docs \
+	clean python python-wheel python-wheel-abi3 python-test python-others python-sdist python-suite python-format python-lint bench bench-python compare bench-instructions record-instructions valgrind

@@ -24,7 +24,14 @@ class Report:
         slept: list[tuple[str, float]],
         imported: list[tuple[str, float]],
     ) -> None:
-        self.core, self.rounds, self.rows, self.base, self.slept, self.imported = core, rounds, rows, base, slept, imported
+        self.core, self.rounds, self.rows, self.base, self.slept, self.imported = (
+            core,
+            rounds,
+            rows,
+            base,
+            slept,
+            imported,
+        )
 
     def over(self, row: Row) -> float:
         """What the row costs over its bare call, in nanoseconds, when nobody else was at work: by the fastest tenth."""
@@ -36,7 +43,9 @@ class Report:
         said = [f"{row.shape}: {row.how} costs {self.over(row):.0f} ns, the bar is {row.bar_ns:.0f}" for row in rows]
         slept, imported = dict(self.slept), dict(self.imported)
         if slept and slept[OURS] > SLEEPERS_BAR * slept["bare"]:
-            said.append(f"four sleepers take {slept[OURS] / slept['bare']:.2f} x the bare sleep, the bar is {SLEEPERS_BAR}")
+            said.append(
+                f"four sleepers take {slept[OURS] / slept['bare']:.2f} x the bare sleep, the bar is {SLEEPERS_BAR}"
+            )
         if imported and imported[OURS] > IMPORT_BAR_SECONDS:
             said.append(f"the import takes {imported[OURS] * 1e3:.1f} ms, the bar is {IMPORT_BAR_SECONDS * 1e3:.0f}")
         return said
@@ -47,7 +56,8 @@ class Report:
     def _lines(self) -> Iterator[str]:
         where = f"CPython {platform.python_version()}, {_processor()}"
         pinned = "" if self.core is None else f", on core {self.core}"
-        yield f"{where}; one process{pinned}, {self.rounds} rounds in random order, over the bare call. Load average {os.getloadavg()[0]:.1f}."
+        rounds = f"{self.rounds} rounds in random order, over the bare call"
+        yield f"{where}; one process{pinned}, {rounds}. Load average {os.getloadavg()[0]:.1f}."
         bare = ", ".join(f"`{statement}` {tenth(row):.0f} ns" for statement, row in sorted(self.base.items()))
         yield f"Bare: {bare}."
         for table, title in [("sync", "A call"), ("async", "An awaited call"), ("picks", "A pick")]:

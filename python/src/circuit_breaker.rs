@@ -224,30 +224,22 @@ impl CircuitBreaker {
 
     /// Calls `func` if the circuit admits it, and counts what comes of it. Of a coroutine function it is the awaited
     /// call that is protected, and asked for when it is awaited.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    // Called where a call is out of the ordinary when it begins: `guarded` has `execute` itself, and this text.
+    #[pyo3(name = "_execute", signature = (func, /, *args, **kwargs))]
     fn execute<'py>(
         slf: &Bound<'py, Self>,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let this = slf.get();
-        let circuit = this.circuit();
+        let circuit = slf.get().circuit();
         if circuit.is_hooked() {
-            return Self::execute_hooked(slf, func, args, kwargs);
+            let permit = Self::admit(slf)?;
+            return Self::settle(slf, permit, func.call(args, kwargs));
         }
-        let Some(number) = circuit.core.try_acquire_number() else {
-            return match circuit.core.try_acquire() {
-                Ok(permit) => Self::settle(slf, Some(permit), func.call(args, kwargs)),
-                Err(refusal) => Self::refuse(slf, func, refusal),
-            };
-        };
-        match call(func, args, kwargs) {
-            Ok(result) if circuit.is_plain() && !is_coroutine(&result) => {
-                circuit.core.permit_of(number).success();
-                Ok(result)
-            }
-            result => Self::settle(slf, Some(circuit.core.permit_of(number)), result),
+        match circuit.core.try_acquire() {
+            Ok(permit) => Self::settle(slf, Some(permit), func.call(args, kwargs)),
+            Err(refusal) => Self::refuse(slf, func, refusal),
         }
     }
 
@@ -404,6 +396,7 @@ impl CircuitBreaker {
 
     // ----- what is read and assigned -----
 
+    /// The name, which refusals and events carry.
     #[getter]
     fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         let name = self.kept().name.as_ref().map(|name| name.clone_ref(py));
@@ -418,6 +411,7 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// Its configuration, which is alive: a field that is assigned there, or another configuration here, holds at once.
     #[getter]
     fn config<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, CircuitBreakerRules>> {
         if self.kept().config.is_none() {
@@ -448,6 +442,8 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// The present state. It is still `OPEN` when the open time has passed, until somebody asks to be admitted. What is
+    /// assigned, a member or its value, holds as if it had come about by itself.
     #[getter]
     fn state(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(models(py)?.state(self.core().state()).clone_ref(py))
@@ -463,6 +459,7 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// Failures in a row; while open, those that tripped the circuit.
     #[getter]
     fn failure_count(&self) -> u32 {
         self.core().failure_count()
@@ -474,6 +471,7 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// Successes of probes since the circuit became half-open.
     #[getter]
     fn success_count(&self) -> u32 {
         self.core().success_count()
@@ -485,6 +483,7 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// Probes in flight.
     #[getter]
     fn half_open_calls(&self) -> u32 {
         self.core().half_open_calls()
@@ -496,6 +495,7 @@ impl CircuitBreaker {
         Ok(())
     }
 
+    /// When a failure was last counted: local time without a time zone, or `None`.
     #[getter]
     fn last_failure_time<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let core = self.core();
@@ -731,17 +731,6 @@ impl CircuitBreaker {
         LATER.import(py, HELPERS, "refused_when_awaited")?.call1((error,))
     }
 
-    /// A call through the methods that a subclass overrides, in the order in which the seed calls them.
-    fn execute_hooked<'py>(
-        slf: &Bound<'py, Self>,
-        func: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let permit = Self::admit(slf)?;
-        Self::settle(slf, permit, func.call(args, kwargs))
-    }
-
     // ----- verdicts -----
 
     /// What a call came to, and what the caller gets. A coroutine is no result yet: it asks anew when it is awaited.
@@ -919,16 +908,6 @@ pub(crate) fn awaited<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     AWAITED.import(breaker.py(), HELPERS, "awaited")?.call1((breaker, coroutine))
-}
-
-/// Calls a function with what is left of the arguments of ours; nothing at all goes a shorter way.
-#[inline]
-pub(crate) fn call<'py>(
-    func: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    if args.is_empty() && kwargs.is_none() { func.call0() } else { func.call(args, kwargs) }
 }
 
 /// Tells the log and Python's listeners what has happened.

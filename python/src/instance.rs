@@ -132,6 +132,7 @@ impl InstanceState {
         Self::default()
     }
 
+    /// Its share of the calls, relative to the others; 0 drains it. A fraction counts in thousandths.
     #[getter]
     fn weight<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let weight = self.lock().fields.weight;
@@ -148,6 +149,7 @@ impl InstanceState {
         Ok(())
     }
 
+    /// Whether it may be picked.
     #[getter]
     fn healthy(&self) -> bool {
         self.lock().fields.healthy
@@ -160,6 +162,7 @@ impl InstanceState {
         Ok(())
     }
 
+    /// Connections that somebody else counts for it.
     #[getter]
     fn connections(&self) -> i64 {
         self.lock().fields.connections

@@ -275,7 +275,10 @@ impl std::fmt::Debug for Balancer {
 #[pymethods]
 impl LoadBalancer {
     #[new]
-    #[pyo3(signature = (*_args, **kwargs))]
+    #[pyo3(
+        signature = (*_args, **kwargs),
+        text_signature = "(strategy=None, instances=None, *, slow_start=None, clock=None)"
+    )]
     fn new(_args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let clock = testing::clock_of(kwargs)?;
         let environment = testing::environment(clock.as_ref());

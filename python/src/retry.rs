@@ -15,7 +15,6 @@ use service_mesh::{
     RetryPolicy as Core, Retrying, UnknownWord,
 };
 
-use crate::circuit_breaker::call;
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
 use crate::filled::Filled;
@@ -193,7 +192,8 @@ impl RetryPolicy {
 
     /// Calls `func` until it succeeds, or until the policy gives up; then its last error comes back as it is, with a note of
     /// the attempts if there were several. Of a coroutine function it is the awaited call that is tried again.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    // Called where a call is out of the ordinary when it begins: `guarded` has `execute` itself, and this text.
+    #[pyo3(name = "_execute", signature = (func, /, *args, **kwargs))]
     fn execute<'py>(
         slf: &Bound<'py, Self>,
         func: &Bound<'py, PyAny>,
@@ -202,7 +202,7 @@ impl RetryPolicy {
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let began = this.begin();
-        let result = call(func, args, kwargs);
+        let result = func.call(args, kwargs);
         if let Ok(value) = &result {
             if is_coroutine(value) {
                 return awaited(slf, began, func, args, kwargs, value);
@@ -255,6 +255,7 @@ impl RetryPolicy {
 
     // ----- what is read and assigned -----
 
+    /// How often a call is tried again: 3 is at most four attempts. Default 3.
     #[getter]
     fn max_retries(&self) -> u32 {
         self.kept().core.config().max_retries()
@@ -266,6 +267,7 @@ impl RetryPolicy {
         self.change(value.py(), |config| config.max_retries(retries))
     }
 
+    /// The wait before the first retry, in seconds. Default 0.1.
     #[getter]
     fn initial_delay(&self) -> f64 {
         self.kept().core.config().initial_delay().as_secs_f64()
@@ -277,6 +279,7 @@ impl RetryPolicy {
         self.change(value.py(), |config| config.initial_delay(delay))
     }
 
+    /// The longest wait, jitter included, in seconds. Default 10.
     #[getter]
     fn max_delay(&self) -> f64 {
         self.kept().core.config().max_delay().as_secs_f64()
@@ -288,6 +291,7 @@ impl RetryPolicy {
         self.change(value.py(), |config| config.max_delay(delay))
     }
 
+    /// What each further wait is multiplied by. At least 1, default 2.
     #[getter]
     fn exponential_base(&self) -> f64 {
         self.kept().core.config().exponential_base()

@@ -182,7 +182,12 @@ fn is_of_service_circuit(event: &Event) -> bool {
 #[pymethods]
 impl ServiceProxy {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(service_name, load_balancer=None, circuit_breaker=None, retry_policy=None, *, \
+            instance_circuit_breaker=..., timeout=None, attempt_timeout=None, budget=..., max_ejected_ratio=None, \
+            explain_ratio=None, listeners=None, clock=None)"
+    )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self { parts: ArcSwapOption::empty() }
     }

@@ -1,12 +1,14 @@
 """Circuit breaking, load balancing, retry, and a service proxy that joins them: decided in Rust, at nanoseconds a call."""
 
+from typing import TYPE_CHECKING
+
 from ._native import claim_interpreter as _claim_interpreter
 
 _claim_interpreter()
 
 # The classes themselves are native. What of them is Python (stories, waits, the errors of a policy file) is imported when
 # it is first needed: an import of this package costs what the data classes cost.
-from ._native import (  # noqa: E402
+from ._native import (
     CircuitBreaker,
     Lease,
     LoadBalancer,
@@ -16,7 +18,7 @@ from ._native import (  # noqa: E402
     RetryPolicy,
     ServiceProxy,
 )
-from .models import (  # noqa: E402
+from .models import (
     Answer,
     AttemptTimedOutError,
     CircuitBreakerConfig,
@@ -32,7 +34,10 @@ from .models import (  # noqa: E402
     ServiceMeshError,
     TimeWindow,
 )
-from .public_decorators import with_circuit_breaker, with_retry  # noqa: E402
+from .public_decorators import with_circuit_breaker, with_retry
+
+if TYPE_CHECKING:
+    from .mesh import PolicyError
 
 __all__ = [
     "Answer",

@@ -22,12 +22,13 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(f"{_HELP}\n")
             return 0
         case ["demo"]:
-            from .demo import run  # noqa: PLC0415
+            from .demo import run
 
             return run()
         case ["demo", other, *_]:
             mistake = f"demo takes no arguments, but was given {other}"
-        case [other, *_]:
+        case _:
+            other = arguments[0]
             mistake = f"there is no command {other}, only demo"
     sys.stderr.write(f"{mistake}; try --help\n")
     return 2

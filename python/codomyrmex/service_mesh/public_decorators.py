@@ -6,70 +6,46 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from functools import update_wrapper
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from ._native import CircuitBreaker, RetryPolicy, guard_with_circuit_breaker, guard_with_retry_policy
 from .models import CircuitBreakerConfig
 
-__all__ = ["Guarded", "Retried", "with_circuit_breaker", "with_retry"]
+if TYPE_CHECKING:
+    from .decorated import (
+        CircuitBreakerDecorator,
+        GuardedFunction,
+        ResilientFunction,
+        RetriedFunction,
+        RetryDecorator,
+    )
+    from .fields import CircuitBreakerOptions, RetryOptions
+
+__all__ = ["with_circuit_breaker", "with_retry"]
 
 P = ParamSpec("P")
-Q = ParamSpec("Q")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-S = TypeVar("S")
-
-
-class Guarded(Protocol[P, R_co]):
-    """A function with a circuit breaker before it. For type checkers."""
-
-    circuit_breaker: CircuitBreaker
-
-    @property
-    def __wrapped__(self) -> Callable[P, R_co]: ...
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
-    @overload
-    def __get__(self, instance: None, owner: Any = None, /) -> Guarded[P, R_co]: ...
-    @overload
-    def __get__(self: Guarded[Concatenate[S, Q], R_co], instance: S, owner: Any = None, /) -> Guarded[Q, R_co]: ...
-
-
-class Retried(Protocol[P, R_co]):
-    """A function that is tried again. For type checkers."""
-
-    retry_policy: RetryPolicy
-
-    @property
-    def __wrapped__(self) -> Callable[P, R_co]: ...
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
-    @overload
-    def __get__(self, instance: None, owner: Any = None, /) -> Retried[P, R_co]: ...
-    @overload
-    def __get__(self: Retried[Concatenate[S, Q], R_co], instance: S, owner: Any = None, /) -> Retried[Q, R_co]: ...
-
-
-class GuardDecorator(Protocol):
-    """Puts a circuit breaker before a function. For type checkers."""
-
-    def __call__(self, func: Callable[P, R], /) -> Guarded[P, R]: ...
-
-
-class RetryDecorator(Protocol):
-    """Tries a function again. For type checkers."""
-
-    def __call__(self, func: Callable[P, R], /) -> Retried[P, R]: ...
+T = TypeVar("T")
 
 
 @overload
-def with_circuit_breaker(name: CircuitBreaker) -> GuardDecorator: ...  # type: ignore[overload-overlap]  # it can be called, too
+def with_circuit_breaker(  # type: ignore[overload-overlap]  # a breaker can be called, and so can a static method
+    name: CircuitBreaker, config: None = None
+) -> CircuitBreakerDecorator: ...
 @overload
-def with_circuit_breaker(name: Callable[P, R]) -> Guarded[P, R]: ...
+def with_circuit_breaker(name: classmethod[T, P, R], /) -> classmethod[T, P, R]: ...
+@overload
+def with_circuit_breaker(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    name: staticmethod[P, R], /
+) -> staticmethod[P, R]: ...
+@overload
+def with_circuit_breaker(name: RetriedFunction[P, R], /) -> ResilientFunction[P, R]: ...
+@overload
+def with_circuit_breaker(name: Callable[P, R], /) -> GuardedFunction[P, R]: ...
 @overload
 def with_circuit_breaker(
-    name: str | None = None, config: CircuitBreakerConfig | None = None, **settings: Any
-) -> GuardDecorator: ...
-
-
+    name: str | None = None, config: CircuitBreakerConfig | None = None, **settings: Unpack[CircuitBreakerOptions]
+) -> CircuitBreakerDecorator: ...
 def with_circuit_breaker(name: Any = None, config: CircuitBreakerConfig | None = None, **settings: Any) -> Any:
     """Puts a circuit breaker before a function, a coroutine function, a generator function or an async one.
 
@@ -91,11 +67,21 @@ def with_circuit_breaker(name: Any = None, config: CircuitBreakerConfig | None =
 
 
 @overload
-def with_retry(max_retries: RetryPolicy) -> RetryDecorator: ...  # type: ignore[overload-overlap]  # it can be called, too
+def with_retry(  # type: ignore[overload-overlap]  # a policy can be called, and so can a static method
+    max_retries: RetryPolicy,
+) -> RetryDecorator: ...
 @overload
-def with_retry(max_retries: Callable[P, R]) -> Retried[P, R]: ...
+def with_retry(max_retries: classmethod[T, P, R], /) -> classmethod[T, P, R]: ...
 @overload
-def with_retry(max_retries: int = 3, **settings: Any) -> RetryDecorator: ...
+def with_retry(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    max_retries: staticmethod[P, R], /
+) -> staticmethod[P, R]: ...
+@overload
+def with_retry(max_retries: GuardedFunction[P, R], /) -> ResilientFunction[P, R]: ...
+@overload
+def with_retry(max_retries: Callable[P, R], /) -> RetriedFunction[P, R]: ...
+@overload
+def with_retry(max_retries: int = 3, **settings: Unpack[RetryOptions]) -> RetryDecorator: ...
 def with_retry(max_retries: Any = 3, **settings: Any) -> Any:
     """Tries again what fails: a function, a coroutine function, a generator function or an async one.
 
@@ -174,7 +160,7 @@ def _within(func: Any, guard: Callable[[Any], Any]) -> Any:
 
 def _kind(func: Any) -> str:
     # What is called is a function, or an object with a method for it.
-    called = func if inspect.isroutine(func) or isinstance(func, type) else getattr(func, "__call__", func)
+    called = func if inspect.isroutine(func) or isinstance(func, type) else getattr(func, "__call__", func)  # noqa: B004  # it is wanted
     for each in (func, called):
         if inspect.iscoroutinefunction(each):
             return "coroutine"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import update_wrapper
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from ._native import RetryBudget, RetryCall, RetryPolicy, Unbegun
 from .circuit_breaker import named_after
@@ -60,7 +60,7 @@ class Attempt:
         self._attempts._wait = self._attempts._call.after_result(result)
         return result
 
-    def __enter__(self) -> Attempt:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -71,7 +71,7 @@ class Attempt:
         self._attempts._wait = wait = self._attempts._call.after_error(error)
         return wait is not None
 
-    async def __aenter__(self) -> Attempt:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -283,8 +283,8 @@ def _seconds_of(text: str) -> float | None:
     except ValueError:
         return None
     if at.tzinfo is None:
-        at = at.replace(tzinfo=timezone.utc)
-    return _seconds((at - datetime.now(timezone.utc)).total_seconds())
+        at = at.replace(tzinfo=UTC)
+    return _seconds((at - datetime.now(UTC)).total_seconds())
 
 
 def restored(kind: type[RetryPolicy], settings: dict[str, Any], state: dict[str, Any]) -> RetryPolicy:

@@ -24,15 +24,23 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import update_wrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from ._native import Call, ServiceProxy, Unbegun
 from .circuit_breaker import named_after
 
+if TYPE_CHECKING:
+    from ._native import Asked
+    from .decorated import ProxiedFunction
+    from .models import ServiceInstance
+
 __all__ = ["AttemptStory", "PassedOver", "ServiceProxy", "ServiceProxyOptions", "Story"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class AttemptStory:
     """The instances whose circuits refused."""
     outcome: str | None
     """`"success"`, `"failure"` or `"neutral"`; none if it was cancelled."""
+    timed_out: bool
+    """Whether its time limit was up."""
     began_after: float
     """The seconds from the begin of the call to that of the attempt."""
     took: float
@@ -74,6 +84,9 @@ class Story:
     ending: str
     """How it ended: the outcome that was returned, `"circuit_open"`, `"no_healthy_instance"`, `"deadline_exceeded"`,
     `"attempt_timed_out"` or `"abandoned"`."""
+    given_up: str | None
+    """Why there was no further attempt after one that failed: `"not_retryable"`, `"retries_spent"`, `"retry_after_too_long"`,
+    `"past_deadline"` or `"budget_spent"`."""
     took: float
     """The seconds that it took in all."""
     text: str = field(default="", repr=False, compare=False)
@@ -85,20 +98,25 @@ class Story:
 class ServiceProxyOptions:
     """A proxy for calls that ask for more than others: `proxy.with_options(key="customer-42", timeout=0.5)`."""
 
-    def __init__(self, proxy: ServiceProxy, asked: Any) -> None:
+    def __init__(self, proxy: ServiceProxy, asked: Asked) -> None:
         self._proxy = proxy
         self._asked = asked
 
-    def call(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def call(self, func: Callable[Concatenate[ServiceInstance, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Like `ServiceProxy.call`."""
-        return self._proxy._call_with(self._asked, func, args, kwargs or None)
+        result: R = self._proxy._call_with(self._asked, func, args, kwargs or None)
+        return result
 
-    def call_async(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+    def call_async(
+        self, func: Callable[Concatenate[ServiceInstance, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]:
         """Like `ServiceProxy.call_async`."""
         return _call_async(self._proxy, self._asked, func, args, kwargs)
 
-    def __call__(self, func: Callable[..., Any]) -> Any:
-        return _decorated(self, func)
+    def __call__(self, func: Callable[Concatenate[ServiceInstance, P], R]) -> ProxiedFunction[P, R]:
+        """Decorates a function, as a proxy does."""
+        decorated: ProxiedFunction[P, R] = _decorated(self, func)
+        return decorated
 
     @property
     def service_proxy(self) -> ServiceProxy:
@@ -113,7 +131,11 @@ class ServiceProxyOptions:
 
 
 def _call_async(
-    proxy: ServiceProxy, asked: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    proxy: ServiceProxy,
+    asked: Asked | None,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
 ) -> Coroutine[Any, Any, Any]:
     if proxy._runs_calls_here:
         return _driven(proxy, asked, None, None, None, func, args, kwargs)
@@ -121,7 +143,11 @@ def _call_async(
 
 
 async def _executed(
-    proxy: ServiceProxy, asked: Any, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    proxy: ServiceProxy,
+    asked: Asked | None,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
 ) -> Any:
     """A call that a policy of the user's own retries; each of its runs is one attempt here."""
     return await proxy.retry_policy.execute(_driven, proxy, asked, None, None, None, func, args, kwargs)

@@ -480,7 +480,14 @@ def test_a_subclass_has_a_signature_of_its_own_and_its_methods_are_asked() -> No
     fail(breaker)
     with breaker:
         pass
-    assert breaker.heard == ["can_execute", "record_success", "can_execute", "record_failure", "can_execute", "record_success"]
+    assert breaker.heard == [
+        "can_execute",
+        "record_success",
+        "can_execute",
+        "record_failure",
+        "can_execute",
+        "record_success",
+    ]
     assert breaker.failure_count == 0
 
 
@@ -543,7 +550,9 @@ def test_a_subclass_that_forgets_to_call_ours_has_the_defaults() -> None:
 
 
 def test_listeners_hear_everything_in_order_with_its_counts(manual_clock: ManualClock) -> None:
-    config = CircuitBreakerConfig(2, 1, count_window=CountWindow(size=4, minimum_calls=4, failure_ratio=0.5), consecutive=False)
+    config = CircuitBreakerConfig(
+        2, 1, count_window=CountWindow(size=4, minimum_calls=4, failure_ratio=0.5), consecutive=False
+    )
     heard: list[CircuitEvent] = []
     breaker = CircuitBreaker("b", config, listeners=[heard.append], clock=manual_clock)
     breaker.execute(works)

@@ -130,7 +130,9 @@ def slow_policy(retries: int = 3) -> RetryPolicy:
 
 def proxy() -> ServiceProxy:
     instance = ServiceInstance(id="a", host="a", port=80)
-    return ServiceProxy("s", LoadBalancer(instances=[instance]), retry_policy=slow_policy(), instance_circuit_breaker=None)
+    return ServiceProxy(
+        "s", LoadBalancer(instances=[instance]), retry_policy=slow_policy(), instance_circuit_breaker=None
+    )
 
 
 def executes(failing: Failing) -> None:

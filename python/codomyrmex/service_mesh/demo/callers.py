@@ -44,7 +44,7 @@ async def call(proxy: ServiceProxy, journal: Journal, pace: Pace, stop: asyncio.
         try:
             # This is the whole use of the proxy: a function that sends one request to the one instance it is given.
             journal.answered(await shop.call_async(get))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             # Whatever it is, a caller got no answer.
             journal.unanswered(error)
         journal.remember(shop.story)

@@ -56,7 +56,7 @@ async def _recovered(servers: Sequence[Server], proxy: ServiceProxy) -> None:
     """
     try:
         async with asyncio.timeout(5):
-            while not all(_is_trusted(proxy, server) for server in servers):  # noqa: ASYNC110
+            while not all(_is_trusted(proxy, server) for server in servers):  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise RuntimeError("a server that is well was not trusted again") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from enum import Enum, auto
+from enum import Enum
 from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 
 from ..models import ServiceInstance
@@ -14,11 +14,11 @@ __all__ = ["Condition", "Server"]
 class Condition(Enum):
     """How a server is."""
 
-    WELL = auto()
+    WELL = "well"
     """It answers 200 and its name."""
-    FAILING = auto()
+    FAILING = "failing"
     """It answers 500."""
-    HANGING = auto()
+    HANGING = "hanging"
     """It accepts connections and requests, and never answers."""
 
 

@@ -119,12 +119,12 @@ class Watcher:
             states += _one_hot(circuit)
         for proxy in self._proxies:
             states += _one_hot(proxy.circuit_breaker)
-            health = dict.fromkeys(_HEALTH, 0)
+            health: dict[str, int] = dict.fromkeys(_HEALTH, 0)
             balancer = proxy.load_balancer
             # One of the user's own may not tell whom it knows.
             for instance in balancer if isinstance(balancer, LoadBalancer) else ():
-                circuit = proxy.instance_circuit_breaker(instance.id)
-                states += _one_hot(circuit) if circuit is not None else []
+                its_own = proxy.instance_circuit_breaker(instance.id)
+                states += _one_hot(its_own) if its_own is not None else []
                 connections.append(Sample((proxy.service_name, instance.id), balancer.leased(instance.id)))
                 health[_health(instance)] += 1
             instances += [Sample((proxy.service_name, word), count) for word, count in health.items()]

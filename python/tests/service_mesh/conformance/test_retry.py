@@ -14,7 +14,11 @@ from .retry import Executed, play, play_budget
 from .scenarios import Scenario, parameters
 
 # The dataclass has the seed's names; the policy file says the unit.
-SEED_NAMES = {"initial_delay_seconds": "initial_delay", "max_delay_seconds": "max_delay", "retry_after_max_seconds": "retry_after_max"}
+SEED_NAMES = {
+    "initial_delay_seconds": "initial_delay",
+    "max_delay_seconds": "max_delay",
+    "retry_after_max_seconds": "retry_after_max",
+}
 
 
 def settings(table: dict[str, Any]) -> dict[str, Any]:

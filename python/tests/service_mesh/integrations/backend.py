@@ -88,7 +88,7 @@ def _handler(backend: Backend) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = answer  # noqa: N815
+        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = answer
 
         def log_message(self, *args: Any) -> None: ...
 
