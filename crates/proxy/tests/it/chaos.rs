@@ -15,7 +15,7 @@ const A_MOMENT: Duration = Duration::from_millis(1);
 
 /// Longer than what the system's buffers take, and without a pattern that a shift would keep.
 fn long_body() -> String {
-    (0..60_000).map(|line| format!("line {line} of a long answer\n")).collect()
+    (0..200_000).flat_map(|line: u32| line.to_string().into_bytes()).map(char::from).collect()
 }
 
 async fn well() -> Upstream {

@@ -128,7 +128,7 @@ impl Load {
         let mut load = Self { stop: Arc::default(), answered: watch::channel(0).0, clients: JoinSet::new() };
         for number in 0..CLIENTS {
             let (stop, answered) = (Arc::clone(&load.stop), load.answered.clone());
-            let mut addresses = addresses.to_vec().into_iter();
+            let mut addresses = Vec::from(addresses).into_iter();
             load.clients.spawn(async move {
                 let mut client = Client::connect(addresses.next().unwrap()).await;
                 let mut count = 0;
@@ -334,7 +334,9 @@ async fn a_sidecar_that_is_told_to_end_under_load_loses_no_request() {
     pages.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     let counts = Counts(pages.reply().await.unwrap().text().to_owned());
     for _ in 0..3 {
-        instances.iter().for_each(|instance| instance.gate.notify_one());
+        for instance in &instances {
+            instance.gate.notify_one();
+        }
         load.goes_on(1).await;
     }
     for (mut client, path) in waiting {
