@@ -25,6 +25,7 @@ use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, whole};
 use crate::errors::{circuit_open_error, models};
 use crate::event::circuit_event;
 use crate::guarded::{calling_frame, is_coroutine};
+use crate::log::Log;
 use crate::permit::{Permit, Ready};
 use crate::predicates::{error_outcome, result_outcome};
 use crate::seconds::kind;
@@ -118,6 +119,8 @@ struct Kept {
     listeners: Vec<Py<PyAny>>,
     /// Whether the core tells us what happens.
     listens: bool,
+    /// None for one that the core has made: its service tells the log.
+    log: Option<Arc<Log>>,
 }
 
 /// A `with` block that has begun.
@@ -173,7 +176,10 @@ thread_local! {
 impl CircuitBreaker {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(name, config=None, *, listeners=None, clock=None)")]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(name, config=None, *, listeners=None, clock=None)"
+    )]
     fn __new__(
         class: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
@@ -193,9 +199,12 @@ impl CircuitBreaker {
         let this = slf.get();
         this.set_name(name)?;
         this.circuit.get_or_init(|| {
-            let core = Core::builder(this.name_text(slf.py())).environment(environment(clock)).build();
+            let environment = environment(clock);
+            this.kept().log = Some(Arc::new(Log::new(environment.clone())));
+            let core = Core::builder(this.name_text(slf.py())).environment(environment).build();
             this.circuit_of(core)
         });
+        this.listen();
         this.set_config(slf.py(), config)?;
         for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
             this.subscribe(listener?)?;
@@ -542,14 +551,8 @@ impl CircuitBreaker {
             let kind = kind(&listener);
             return Err(PyTypeError::new_err(format!("a listener must be callable, not {kind}")));
         }
-        let mut kept = self.kept();
-        kept.listeners.push(listener.clone().unbind());
-        let first = !std::mem::replace(&mut kept.listens, true);
-        drop(kept);
-        if first {
-            let kept = Arc::downgrade(&self.kept);
-            self.core().subscribe(move |event: &Event| tell(&kept, event));
-        }
+        self.kept().listeners.push(listener.clone().unbind());
+        self.listen();
         Ok(listener)
     }
 
@@ -638,6 +641,14 @@ impl CircuitBreaker {
         let circuit = this.circuit.get_or_init(|| this.circuit_of(core));
         config.get().attach(circuit);
         Py::new(py, this)
+    }
+
+    /// From the first time on, the core tells us what happens.
+    fn listen(&self) {
+        if !std::mem::replace(&mut self.kept().listens, true) {
+            let kept = Arc::downgrade(&self.kept);
+            self.core().subscribe(move |event: &Event| tell(&kept, event));
+        }
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -912,17 +923,20 @@ pub(crate) fn call<'py>(
     if args.is_empty() && kwargs.is_none() { func.call0() } else { func.call(args, kwargs) }
 }
 
-/// Tells Python's listeners what has happened.
+/// Tells the log and Python's listeners what has happened.
 fn tell(kept: &Weak<Mutex<Kept>>, event: &Event) {
     let Some(kept) = kept.upgrade() else { return };
     // None if the interpreter is going away: then nobody listens any more.
     let _told = Python::try_attach(|py| {
-        let (name, listeners) = {
+        let (name, log, listeners) = {
             let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             let listeners: Vec<_> = kept.listeners.iter().map(|listener| listener.clone_ref(py)).collect();
-            (kept.name.as_ref().map(|name| name.clone_ref(py)), listeners)
+            (kept.name.as_ref().map(|name| name.clone_ref(py)), kept.log.clone(), listeners)
         };
         let name = name.map_or_else(|| event.name.to_string(), |name| name.bind(py).to_string());
+        if let Some(log) = log {
+            log.hear(py, &name, event);
+        }
         let told = if listeners.is_empty() { return } else { circuit_event(py, &name, event) };
         match told {
             Ok(told) => {

@@ -17,6 +17,7 @@ use service_mesh::{Event, MeshBuilder, PolicyChanges, PolicyError};
 
 use crate::config::number;
 use crate::errors::config_error;
+use crate::log::Log;
 use crate::service_proxy::{Listeners, ServiceProxy};
 use crate::testing::{ManualClock, environment};
 
@@ -187,14 +188,14 @@ fn builder(
     max_ejected_ratio: Option<&Bound<'_, PyAny>>,
     clock: Option<&Bound<'_, ManualClock>>,
 ) -> PyResult<(MeshBuilder, Arc<Listeners>)> {
-    let listeners = Arc::new(Listeners::of(listeners)?);
+    let listeners = Arc::new(Listeners::of(listeners, Log::new(environment(clock)))?);
     let mut builder = service_mesh::Mesh::builder().environment(environment(clock));
     if let Some(ratio) = max_ejected_ratio {
         let ratio = number("max_ejected_ratio", ratio)?;
         builder = builder.max_ejected_ratio(ratio).map_err(|error| config_error(py, &error))?;
     }
     let told = Arc::clone(&listeners);
-    Ok((builder.listener(move |event: &Event| told.tell(event)), listeners))
+    Ok((builder.listener(move |event: &Event| told.tell(event, false)), listeners))
 }
 
 /// `PolicyError`, or the `OSError` why a file cannot be read.

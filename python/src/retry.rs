@@ -19,6 +19,7 @@ use crate::circuit_breaker::call;
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
 use crate::guarded::is_coroutine;
+use crate::log;
 use crate::predicates::{failed_answer, raised_answer};
 use crate::seconds::{duration, kind};
 use crate::testing::{self, ManualClock, environment};
@@ -96,7 +97,7 @@ impl RetryPolicy {
     #[pyo3(
         signature = (*_args, **_kwargs),
         text_signature = "(max_retries=3, initial_delay=0.1, max_delay=10.0, exponential_base=2.0, jitter=True, *, \
-            retry_after_max=60.0, on=None, ignore=None, failed_result=None, budget=None, clock=None)"
+                          retry_after_max=60.0, on=..., ignore=(), failed_result=None, budget=None, clock=None)"
     )]
     fn __new__(
         class: &Bound<'_, PyType>,
@@ -523,6 +524,7 @@ impl RetryPolicy {
             return Ok(None);
         }
         let Some(wait) = retrying.wait_after(answer, None) else { return Ok(None) };
+        log::retry(slf.py(), attempts, wait);
         if !slf.get().switches.has(DELAY) {
             return Ok(Some(testing::wait(wait)));
         }
@@ -681,7 +683,10 @@ pub(crate) struct RetryBudget {
 #[pymethods]
 impl RetryBudget {
     #[new]
-    #[pyo3(signature = (ratio=None, floor_per_second=None, *, clock=None))]
+    #[pyo3(
+        signature = (ratio=None, floor_per_second=None, *, clock=None),
+        text_signature = "(ratio=0.2, floor_per_second=10.0, *, clock=None)"
+    )]
     fn new(
         py: Python<'_>,
         ratio: Option<&Bound<'_, PyAny>>,
