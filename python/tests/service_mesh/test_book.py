@@ -68,7 +68,7 @@ def test_the_blocks_of_a_page_run(page: str, port: int, tmp_path: Path, monkeypa
         warnings.simplefilter("ignore")  # what peers do is theirs
         for block in blocks:
             above = "\n" * text.count("\n", 0, block.start(1))
-            exec(compile(above + block[1], page, "exec"), program.__dict__)  # noqa: S102
+            exec(compile(above + block[1], page, "exec"), program.__dict__)
 
 
 def test_the_readme_shows_the_quick_start_of_the_original_to_the_letter() -> None:
