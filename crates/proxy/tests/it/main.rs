@@ -7,6 +7,7 @@
 mod bodies;
 mod chaos;
 mod client;
+mod conformance;
 mod connections;
 mod control;
 mod discovery;
