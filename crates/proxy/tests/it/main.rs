@@ -5,7 +5,9 @@
 //! that happens.
 
 mod bodies;
+mod chaos;
 mod client;
+mod conformance;
 mod connections;
 mod control;
 mod discovery;
@@ -13,5 +15,7 @@ mod faults;
 mod forwarding;
 mod guard;
 mod guard_cases;
+mod relay;
 mod sidecar;
 mod upstream;
+mod zero_lost;
