@@ -37,9 +37,12 @@ pub(crate) async fn serve(worker: Arc<Worker>, listener: Arc<Listener>, socket: 
         .serve_connection(io, service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let mut is_finishing = false;
+    let (mut is_heard, mut is_finishing) = (false, false);
     poll_fn(|context| {
-        pulse.listen(context);
+        // Once: a task has one waker for all of its life.
+        if !std::mem::replace(&mut is_heard, true) {
+            pulse.listen(context);
+        }
         match pulse.present_order() {
             Order::Cut => return Poll::Ready(()),
             Order::Finish if !is_finishing => {
@@ -57,8 +60,11 @@ pub(crate) async fn serve(worker: Arc<Worker>, listener: Arc<Listener>, socket: 
 /// Drives a connection to an instance to its end.
 pub(crate) async fn drive(connection: impl Future, pulse: Arc<Pulse>) {
     let mut connection = pin!(connection);
+    let mut is_heard = false;
     poll_fn(|context| {
-        pulse.listen(context);
+        if !std::mem::replace(&mut is_heard, true) {
+            pulse.listen(context);
+        }
         match pulse.present_order() {
             Order::Cut => Poll::Ready(()),
             _ => connection.as_mut().poll(context).map(drop),

@@ -67,6 +67,19 @@ pub(crate) fn bind(address: &ListenAddress, threads: usize) -> io::Result<Vec<Bo
     }
 }
 
+/// Looks whether somebody listens there already. Sockets that share a port do not mind each other, not even those of
+/// another process: without this look a second sidecar would take half of the first one's clients.
+///
+/// # Errors
+/// The address is taken, or is none of this machine's.
+pub(crate) fn look(address: &ListenAddress) -> io::Result<()> {
+    let ListenAddress::Tcp(address) = address else { return Ok(()) };
+    let socket = RawSocket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+    // What is left of connections that have ended is nobody.
+    socket.set_reuse_address(true)?;
+    socket.bind(&(*address).into())
+}
+
 fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

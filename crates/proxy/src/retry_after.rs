@@ -23,8 +23,10 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
 
     fn wait(value: &str) -> Option<Duration> {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
@@ -50,5 +52,22 @@ mod tests {
         }
         let twice = HeaderMap::from_iter(["1", "2"].map(|value| (RETRY_AFTER, HeaderValue::from_static(value))));
         assert_eq!(retry_after(&twice, SystemTime::UNIX_EPOCH), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_is_too_strange(value in "\\PC{0,40}", seconds in any::<u64>()) {
+            let Ok(strange) = HeaderValue::from_str(&value) else { return Ok(()) };
+            let _ = retry_after(&HeaderMap::from_iter([(RETRY_AFTER, strange)]), SystemTime::now());
+            prop_assert_eq!(wait(&seconds.to_string()), Some(Duration::from_secs(seconds)));
+        }
+
+        #[test]
+        fn a_date_is_as_far_away_as_it_is(ahead in 0..4_000_000_000_u64, now in 0..4_000_000_000_u64) {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
+            let date = httpdate::fmt_http_date(now + Duration::from_secs(ahead));
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(&date).unwrap())]);
+            prop_assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(ahead)));
+        }
     }
 }

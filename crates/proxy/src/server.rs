@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use crate::connection::serve;
 use crate::drain::{Drain, Phase};
-use crate::listener::{Accepting, Bound, Listener, bind};
+use crate::listener::{Accepting, Bound, Listener, bind, look};
 use crate::listeners::{Listeners, Order};
 use crate::sidecar::Sidecar;
 use crate::worker::Worker;
@@ -84,6 +84,7 @@ impl Server {
         let mut addresses = Vec::new();
         for (name, listener) in &sidecar.mesh().policy().listeners {
             let failed = |cause| ServeError { what: format!("listen on {}", listener.address), cause };
+            look(&listener.address).map_err(failed)?;
             let bound = bind(&listener.address, count).map_err(failed)?;
             addresses.extend(bound[0].address().map(|address| (name.clone(), address)));
             let listener = Listener::new(name, listener.limits.clone());

@@ -7,13 +7,12 @@
 //! Two guards share the work. The [`Scanner`](scan::Scanner) reads the bytes as they arrive, since a parser forgets what
 //! it repaired: lines that end without CR, a length beside a coding. The rules of the other files judge the request as
 //! it was parsed. What the parser refuses itself (hyper's, on `httparse`) needs no rule: malformed lines, names and
-//! numbers, folded fields, whitespace before a colon.
+//! numbers, folded fields, whitespace before a colon, control characters in a value.
 //!
 //! The list of cases, with the sources that made them known, is `tests/it/guard_cases.rs`.
 
 mod connection;
 mod expect;
-mod fields;
 mod framing;
 mod hops;
 mod host;
@@ -56,7 +55,6 @@ impl From<Fault> for Refusal {
 pub(crate) fn check(request: &Parts) -> Result<Authority, Fault> {
     method::check(request)?;
     framing::check(request)?;
-    fields::check(request)?;
     connection::check(request)?;
     expect::check(request)?;
     hops::check(request)?;

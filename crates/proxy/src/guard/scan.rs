@@ -274,6 +274,8 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// What is found in a stream, however it is cut into pieces.
@@ -334,6 +336,67 @@ mod tests {
         {
             let stream = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
             assert_eq!(found(&stream).map(|(number, _)| number), Some(1), "{body:?}");
+        }
+    }
+
+    /// One request that is as it should be.
+    fn request() -> impl Strategy<Value = Vec<u8>> {
+        let field = "X-[a-z]{0,5}: [ -~]{0,300}\r\n";
+        let data = || proptest::collection::vec(any::<u8>(), 0..40);
+        let sized =
+            data().prop_map(|data| [format!("Content-Length: {}\r\n\r\n", data.len()).into_bytes(), data].concat());
+        let chunk = (data(), "(;[a-z]{1,3}=[a-z]{1,3}){0,2}").prop_map(|(data, extension)| {
+            let size = format!("{:x}{extension}\r\n", data.len());
+            if data.is_empty() { Vec::new() } else { [size.as_bytes(), data.as_slice(), b"\r\n"].concat() }
+        });
+        let chunked = (proptest::collection::vec(chunk, 0..4), "(X-[a-z]: [a-z]{0,9}\r\n){0,2}").prop_map(
+            |(chunks, trailers)| {
+                let end = format!("0\r\n{trailers}\r\n");
+                [b"Transfer-Encoding: chunked\r\n\r\n", chunks.concat().as_slice(), end.as_bytes()].concat()
+            },
+        );
+        let rest = prop_oneof![Just(b"\r\n".to_vec()), sized, chunked];
+        ("(\r\n){0,2}[A-Z]{1,9} /[a-z/]{0,300} HTTP/1\\.[01]\r\n", proptest::collection::vec(field, 0..4), rest)
+            .prop_map(|(line, fields, rest)| [line.into_bytes(), fields.concat().into_bytes(), rest].concat())
+    }
+
+    fn scanned(stream: &[u8], pieces: &[usize]) -> (Scanner, Option<(u64, &'static str)>) {
+        let (mut scanner, finding) = (Scanner::default(), Finding::default());
+        let mut rest = stream;
+        for piece in pieces.iter().copied().chain([usize::MAX]) {
+            let (now, later) = rest.split_at(piece.min(rest.len()));
+            scanner.read(now, &finding);
+            rest = later;
+        }
+        (scanner, finding.0.get().map(|(number, fault)| (*number, fault.rule)))
+    }
+
+    proptest! {
+        // Each case is long, and most of its time goes into making it up.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn whatever_is_proper_is_followed_to_its_end(
+            requests in proptest::collection::vec(request(), 0..4),
+            pieces in proptest::collection::vec(0..200_usize, 0..20),
+        ) {
+            let (scanner, finding) = scanned(&requests.concat(), &pieces);
+            prop_assert_eq!(finding, None);
+            prop_assert!(scanner.is_between_requests());
+            prop_assert_eq!(scanner.number, requests.len() as u64);
+        }
+
+        #[test]
+        fn it_makes_no_difference_in_which_pieces_the_bytes_come(
+            stream in proptest::collection::vec(
+                prop_oneof![Just(b'\r'), Just(b'\n'), Just(b':'), Just(b'0'), Just(b'#'), any::<u8>()], 0..200),
+            pieces in proptest::collection::vec(0..20_usize, 0..40),
+        ) {
+            let head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+            for begin in [&b""[..], &head[..17], head] {
+                let stream = [begin, &stream].concat();
+                prop_assert_eq!(scanned(&stream, &[]).1, scanned(&stream, &pieces).1);
+            }
         }
     }
 }

@@ -88,6 +88,8 @@ fn is_dots(segment: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -100,6 +102,19 @@ mod tests {
         }
         for path in ["/%", "/%4", "/%zz", "/%00", "/a%0"] {
             assert!(check_path(path).is_err(), "{path}");
+        }
+    }
+
+    proptest! {
+        /// Whoever decodes a path that was let through finds no way up in it.
+        #[test]
+        fn what_is_let_through_leads_nowhere_up(path in "(/|\\.|;|a|%2e|%2E|%41|%){0,12}") {
+            let path = format!("/{path}");
+            if check_path(&path).is_ok() {
+                let decoded = path.replace("%2e", ".").replace("%2E", ".");
+                let mut segments = decoded.split('/').map(|segment| segment.split(';').next().unwrap());
+                prop_assert!(segments.all(|segment| segment != "." && segment != ".."), "{}", path);
+            }
         }
     }
 }

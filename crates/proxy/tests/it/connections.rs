@@ -284,6 +284,15 @@ async fn answer(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpi
 }
 
 #[tokio::test]
+async fn a_second_sidecar_does_not_share_the_port_of_the_first() {
+    let first = serve("[services.api]");
+    let policy = format!("[listeners.web]\naddress = \"{}\"\n[services.api]", first.address);
+    let second = service_mesh_proxy::Sidecar::from_policy(&policy).unwrap();
+    let error = service_mesh_proxy::Server::bind(&second, 2).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot listen on {}", first.address));
+}
+
+#[tokio::test]
 async fn a_slow_head_is_told_so_and_ended() {
     let upstream = Upstream::answering(response("200 OK", "ok")).await;
     let policy = "limits.header_seconds = 0.05\nlimits.idle_seconds = 0.05\n[services.api]\n";
