@@ -8,7 +8,7 @@ LOOM_MAX_PREEMPTIONS ?= 3
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: format-check lint features unit doctest loom docs tower tonic reqwest quickstart python ## everything that CI checks; sets up what it needs
+test: format-check lint features unit doctest loom docs tower tonic reqwest quickstart sidecar-peers python ## everything that CI checks; sets up what it needs
 
 quickstart: ## the main job: three servers, trouble, and a story
 	$(CARGO) run --release --bin quickstart
@@ -87,6 +87,25 @@ compare: ## all figures, anew into COMPARE.md: 5 minutes, keep the machine quiet
 	cd peers && for table in faults figures memory; do \
 		target/release/splice $$table ../COMPARE.md < target/$$table.md || exit 1; done
 
+# Programs that nobody here has written, before and behind the sidecar. Debian's are installed where they are missing and
+# that is possible; Python's live in an environment of their own. Some of them are where only root's PATH looks.
+SIDECAR_PEERS = target/sidecar-peers
+sidecar-peers: export PATH := $(PATH):/usr/sbin
+sidecar-peers: sidecar-programs $(SIDECAR_PEERS)/stamp ## the sidecar among curl, nginx, dnsmasq, httpx, websockets and uvicorn
+	$(CARGO) build -p service-mesh-proxy
+	cd crates/proxy/tests/peers && SERVICE_MESH=$(CURDIR)/target/debug/service-mesh PYTHONDONTWRITEBYTECODE=1 \
+		$(CURDIR)/$(SIDECAR_PEERS)/bin/pytest --quiet $(PYTEST)
+
+sidecar-programs:
+	@{ command -v curl && command -v nginx && command -v dnsmasq; } >/dev/null \
+		|| { test "$$(id -u)" = 0 && apt-get install -y --no-install-recommends curl nginx-light dnsmasq-base; } \
+		|| { echo "curl, nginx and dnsmasq, the sidecar's peers, are missing: apt-get install curl nginx-light dnsmasq-base"; exit 1; }
+
+$(SIDECAR_PEERS)/stamp: crates/proxy/tests/peers/requirements.txt
+	test -x $(SIDECAR_PEERS)/bin/pip || $(PYTHON) -m venv --clear $(SIDECAR_PEERS)
+	$(SIDECAR_PEERS)/bin/python -m pip install --quiet --upgrade --requirement $<
+	touch $@
+
 # Whoever works on the Python door needs PYTHON, 3.11 or later with venv; the rest is set up in target/python. What the
 # tests import and what checks and builds is said in the groups of pyproject.toml, once.
 PYTHON ?= python3
@@ -96,7 +115,7 @@ MATURIN = cd python && $(CURDIR)/$(PYTHON_TOOLS)/bin/maturin build --release --q
 # Into an environment that has no pip.
 PYTHON_INSTALL = $(PYTHON_TOOLS)/bin/python -m pip --python
 
-python: python-lint python-test python-others ## Python: check it, test the wheel, test it with the other interpreters
+python: python-lint python-test python-others python-sdist ## Python: all of the following that checks
 
 python-wheel: $(PYTHON_TOOLS)/stamp ## Python: the wheel for PYTHON, into target/python/wheels
 	rm -rf $(PYTHON_WHEELS)/own
@@ -115,6 +134,17 @@ python-others: python-wheel-abi3 ## Python: the same with every other Python, 3.
 		$(MAKE) --no-print-directory python-suite INTERPRETER=$$each ENVIRONMENT=target/python/other WHEELS=abi3 || exit 1; \
 	done
 
+# It brings the crates that it is made from, and their Cargo.lock.
+python-sdist: $(PYTHON_TOOLS)/stamp ## Python: the source distribution, built from itself and installed
+	rm -rf target/python/sdist
+	cd python && $(CURDIR)/$(PYTHON_TOOLS)/bin/maturin sdist --out $(CURDIR)/target/python/sdist
+	PATH=$(CURDIR)/$(PYTHON_TOOLS)/bin:$$PATH CARGO_TARGET_DIR=$(CURDIR)/target \
+		$(PYTHON_TOOLS)/bin/python -m pip wheel --quiet --no-index --no-deps --no-build-isolation \
+		--wheel-dir target/python/sdist target/python/sdist/*.tar.gz
+	$(PYTHON_TOOLS)/bin/python -m venv --clear --without-pip target/python/from-sdist
+	$(PYTHON_INSTALL) target/python/from-sdist/bin/python install --quiet --no-index target/python/sdist/*.whl
+	cd target/python/from-sdist && bin/python -m codomyrmex.service_mesh --help
+
 INTERPRETER = $(PYTHON_TOOLS)/bin/python
 ENVIRONMENT = target/python/test
 WHEELS = own
@@ -128,17 +158,17 @@ python-suite: $(PYTHON_TOOLS)/stamp
 	cd $(ENVIRONMENT) && SERVICE_MESH_WHEEL=$$(echo $(CURDIR)/$(PYTHON_WHEELS)/$(WHEELS)/*.whl) \
 		bin/pytest --quiet --config-file=$(CURDIR)/pyproject.toml $(PYTEST) $(CURDIR)/python/tests
 
-python-format: $(PYTHON_TOOLS)/stamp ## Python: format the code
-	$(PYTHON_TOOLS)/bin/ruff format --quiet python
-	$(PYTHON_TOOLS)/bin/ruff check --quiet --select I --fix python
+python-format: $(PYTHON_TOOLS)/stamp ## Python: format the code, and sort its imports
+	$(PYTHON_TOOLS)/bin/ruff format --quiet python crates/proxy
+	$(PYTHON_TOOLS)/bin/ruff check --quiet --select I --fix python crates/proxy
 
 python-lint: python-wheel ## Python: format, lint, and types; the stubs agree with the wheel
-	$(PYTHON_TOOLS)/bin/ruff format --check --quiet --diff python
-	$(PYTHON_TOOLS)/bin/ruff check --quiet python
+	$(PYTHON_TOOLS)/bin/ruff format --check --quiet --diff python crates/proxy
+	$(PYTHON_TOOLS)/bin/ruff check --quiet python crates/proxy
 	$(PYTHON_TOOLS)/bin/mypy
 	$(PYTHON_TOOLS)/bin/pyright --pythonpath $(PYTHON_TOOLS)/bin/python
 	$(PYTHON_TOOLS)/bin/python -m pip install --quiet --no-index --force-reinstall $(PYTHON_WHEELS)/own/*.whl
-	cd $(PYTHON_TOOLS) && bin/stubtest --concise --ignore-disjoint-bases codomyrmex.service_mesh
+	cd $(PYTHON_TOOLS) && bin/stubtest --concise codomyrmex.service_mesh
 
 # Kept while what it is made from stays the same.
 $(PYTHON_TOOLS)/stamp: pyproject.toml
@@ -151,7 +181,7 @@ $(PYTHON_TOOLS)/stamp: pyproject.toml
 # The peers and the wheel live in an environment of their own.
 BENCH_ENVIRONMENT = target/bench-python
 
-bench-python: ## Python: time it beside its peers, anew into COMPARE.md: 2 minutes, keep the machine quiet
+bench-python: ## Python: time it beside its peers, anew into COMPARE.md: 5 minutes, keep the machine quiet
 	test -x $(BENCH_ENVIRONMENT)/bin/python || $(PYTHON) -m venv $(BENCH_ENVIRONMENT)
 	$(BENCH_ENVIRONMENT)/bin/python -m pip install --quiet --upgrade pip maturin -r python/bench/requirements.txt
 	cd python && ../$(BENCH_ENVIRONMENT)/bin/python -m maturin build --release --quiet \
@@ -174,5 +204,5 @@ valgrind:
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help test quickstart tower tonic reqwest format format-check lint features unit doctest prose conformance loom loom-full schema docs \
-	clean python python-wheel python-wheel-abi3 python-test python-others python-suite python-format python-lint bench bench-python compare bench-instructions record-instructions valgrind
+.PHONY: help test quickstart sidecar-peers sidecar-programs tower tonic reqwest format format-check lint features unit doctest prose conformance loom loom-full schema docs \
+	clean python python-wheel python-wheel-abi3 python-test python-others python-sdist python-suite python-format python-lint bench bench-python compare bench-instructions record-instructions valgrind

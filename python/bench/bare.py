@@ -18,4 +18,7 @@ def bares(statements: set[str]) -> dict[str, Row]:
         "await f()": {"f": asynchronous.f},
     }
     prove: Callable[[], None] = lambda: None
-    return {statement: Row("bare", "bare", "bare", f"`{statement}`", statement, names[statement], prove) for statement in statements}
+    return {
+        statement: Row("bare", "bare", "bare", f"`{statement}`", statement, names[statement], prove)
+        for statement in statements
+    }

@@ -1,4 +1,4 @@
-"""How long an import takes in a fresh interpreter, over importing what it cannot do without."""
+"""How much time of a core an import takes in a fresh interpreter, over importing what it cannot do without."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ MODULES = {
 PROGRAM = """
 import time
 {base}
-begin = time.perf_counter()
+begin = time.process_time()
 import {module}
-print(time.perf_counter() - begin)
+print(time.process_time() - begin)
 """
 
 
@@ -38,7 +38,7 @@ def seconds(module: str) -> float:
 
 
 def measure(rounds: int) -> list[tuple[str, float]]:
-    """Who, and the median import time in seconds."""
+    """Who, and the median time of a core in seconds."""
     samples: dict[str, list[float]] = {who: [] for who in MODULES}
     for _ in range(rounds):
         for who, module in MODULES.items():

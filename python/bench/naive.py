@@ -11,9 +11,10 @@ import functools
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Callable
+from typing import Any
 
 
 class CircuitOpenError(Exception):
@@ -118,7 +119,9 @@ class LoadBalancer:
 
 
 class RetryPolicy:
-    def __init__(self, retries: int = 3, first: float = 0.1, longest: float = 10.0, base: float = 2.0, jitter: bool = True):
+    def __init__(
+        self, retries: int = 3, first: float = 0.1, longest: float = 10.0, base: float = 2.0, jitter: bool = True
+    ):
         self.retries, self.first, self.longest, self.base, self.jitter = retries, first, longest, base, jitter
 
     def get_delay(self, attempt: int) -> float:

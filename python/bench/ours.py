@@ -17,7 +17,6 @@ from codomyrmex.service_mesh import (
     with_circuit_breaker,
     with_retry,
 )
-
 from peers import ASYNC_BREAKER, ASYNC_RETRY, BREAKER, CALL, PROXY, RETRY, WITH
 from row import OURS, Row, Target, nothing, nothing_async, of_instance, tries_again, trips, two
 
@@ -54,7 +53,9 @@ def _decorated(run: Run) -> Iterator[Row]:
     target = Target(_method)
     holder = type("Holder", (), {"m": with_circuit_breaker("bench")(target.f)})()
     names = {"k": holder}
-    yield Row("sync", "a decorated method", OURS, how, "k.m()", names, _trips(target, holder.m), bare="k.m()", bar_ns=25)
+    yield Row(
+        "sync", "a decorated method", OURS, how, "k.m()", names, _trips(target, holder.m), bare="k.m()", bar_ns=25
+    )
 
     target = Target(nothing)
     h = with_retry(max_retries=3, initial_delay=0)(target.f)

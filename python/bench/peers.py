@@ -101,7 +101,12 @@ def breakers() -> Iterator[tuple[str, str, Decorate, Decorate]]:
     """Who, how, a decorator of its own breaker for a function, and one for an async function."""
     yield PYBREAKER, "`@breaker`", pybreaker_(), lambda f: None
     yield CIRCUITBREAKER, "`@circuit()`", circuit(), circuit()
-    yield PURGATORY, '`@factory("…")`', purgatory.SyncCircuitBreakerFactory(5)("b"), purgatory.AsyncCircuitBreakerFactory(5)("b")
+    yield (
+        PURGATORY,
+        '`@factory("…")`',
+        purgatory.SyncCircuitBreakerFactory(5)("b"),
+        purgatory.AsyncCircuitBreakerFactory(5)("b"),
+    )
     yield AIOBREAKER, "`@breaker`", aiobreaker_(), aiobreaker_()
     yield INTERLOCK, "`@breaker`", interlock_(), interlock_()
     yield PYRESILIENCE, "`@resilient(circuit_breaker=…)`", pyresilience_breaker(), pyresilience_breaker()
@@ -143,7 +148,13 @@ def rows(run: Run) -> Iterator[Row]:
     target = Target(nothing)
     f = pyresilience_both()(target.f)
     yield Row(
-        "sync", PROXY, PYRESILIENCE, "`@resilient(retry=…, circuit_breaker=…)`: retry and one breaker", "f()", {"f": f}, _again(target, f)
+        "sync",
+        PROXY,
+        PYRESILIENCE,
+        "`@resilient(retry=…, circuit_breaker=…)`: retry and one breaker",
+        "f()",
+        {"f": f},
+        _again(target, f),
     )
 
 
@@ -163,7 +174,13 @@ def _objects() -> Iterator[Row]:
         yield Row("sync", shape, CIRCUITBREAKER, how, statement, names, _opens(target, breaker))
     for who, how, opened, names, target in [
         (PYBREAKER, "`with breaker.calling():`", "breaker.calling()", {"breaker": pybreaker_()}, Target(nothing)),
-        (PURGATORY, '`with factory.get_breaker("…"):`', 'breaker.get_breaker("b")', {"breaker": purgatory.SyncCircuitBreakerFactory(5)}, Target(nothing)),
+        (
+            PURGATORY,
+            '`with factory.get_breaker("…"):`',
+            'breaker.get_breaker("b")',
+            {"breaker": purgatory.SyncCircuitBreakerFactory(5)},
+            Target(nothing),
+        ),
         (INTERLOCK, "`with breaker:`", "breaker", {"breaker": interlock_()}, Target(nothing)),
     ]:
         names["f"] = target.f
@@ -189,7 +206,9 @@ def _with(opened: str, names: dict[str, Any]) -> Callable[[], None]:
 
 
 def _naive() -> Iterator[Row]:
-    def row(shape: str, how: str, statement: str, names: dict[str, Any], prove: Callable[[], None], bare: str = "f()") -> Row:
+    def row(
+        shape: str, how: str, statement: str, names: dict[str, Any], prove: Callable[[], None], bare: str = "f()"
+    ) -> Row:
         return Row("sync", shape, NAIVE, how, statement, names, prove, bare=bare)
 
     target = Target(nothing)
@@ -197,11 +216,20 @@ def _naive() -> Iterator[Row]:
     yield row(BREAKER, "`@with_circuit_breaker`", "f()", {"f": f}, _trips(target, f))
     target = Target(two)
     g = naive.with_circuit_breaker("b")(target.f)
-    yield row(f"{BREAKER}, with a keyword", "`@with_circuit_breaker`", "f(1, b=2)", {"f": g}, _trips(target, lambda: g(1, b=2)), "f(1, b=2)")
+    yield row(
+        f"{BREAKER}, with a keyword",
+        "`@with_circuit_breaker`",
+        "f(1, b=2)",
+        {"f": g},
+        _trips(target, lambda: g(1, b=2)),
+        "f(1, b=2)",
+    )
     target = Target(nothing)
     breaker, called = naive.CircuitBreaker("b"), target.f
     names = {"breaker": breaker, "f": called}
-    yield row(CALL, "`breaker.execute(f)`", "breaker.execute(f)", names, _trips(target, lambda: breaker.execute(called)))
+    yield row(
+        CALL, "`breaker.execute(f)`", "breaker.execute(f)", names, _trips(target, lambda: breaker.execute(called))
+    )
     target = Target(nothing)
     h = naive.with_retry(first=0)(target.f)
     yield row(RETRY, "`@with_retry`", "f()", {"f": h}, _again(target, h))
@@ -228,7 +256,15 @@ def _naive_pick(strategy: str, size: int) -> Row:
         # Without anybody who counts connections, the least loaded is always the first.
         assert len(picked) == 1 if strategy == "least_connections" else len(picked) > size * 0.9, len(picked)
 
-    return Row("picks", f"{strategy.upper()} of {size}", NAIVE, "`get_instance()`", "pick()", {"pick": balancer.get_instance}, prove)
+    return Row(
+        "picks",
+        f"{strategy.upper()} of {size}",
+        NAIVE,
+        "`get_instance()`",
+        "pick()",
+        {"pick": balancer.get_instance},
+        prove,
+    )
 
 
 def _trips(target: Target, call: Callable[[], Any]) -> Callable[[], None]:

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import naive, peers
+import naive
+import peers
 from row import NAIVE, OURS
 
 THREADS, SECONDS = 4, 0.010

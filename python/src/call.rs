@@ -32,6 +32,14 @@ pub(crate) struct Memory {
     pub(crate) last: Option<PyErr>,
     /// The ids of the instances that it tried, where Python chooses.
     tried: Vec<String>,
+    /// Says first what an attempt means, where the call was asked for with it.
+    classify: Option<Py<PyAny>>,
+}
+
+impl Memory {
+    pub(crate) fn classified_by(classify: Option<Py<PyAny>>) -> Self {
+        Self { classify, ..Self::default() }
+    }
 }
 
 /// What comes after an attempt.
@@ -179,7 +187,8 @@ impl Parts {
         // Predicates run before anything is judged; where one fails, the attempt is dropped, and says nothing.
         self.catch_up(py)?;
         let (circuit_breaker, retry_policy) = (self.circuit_breaker.bind(py), self.retry_policy.bind(py));
-        let judges = Judges { circuit_breaker, retry_policy };
+        let classify = memory.classify.as_ref().map(|classify| classify.bind(py));
+        let judges = Judges { circuit_breaker, retry_policy, classify };
         let answer = match &result {
             Ok(result) => judges.of_result(result)?,
             Err(error) => {
@@ -336,8 +345,13 @@ enum Step {
 }
 
 impl Call {
-    pub(crate) fn new(proxy: Py<ServiceProxy>, parts: Arc<Parts>, call: service_mesh::Call<Core>) -> Self {
-        let state = State { step: Step::Ready(call), memory: Memory::default() };
+    pub(crate) fn new(
+        proxy: Py<ServiceProxy>,
+        parts: Arc<Parts>,
+        call: service_mesh::Call<Core>,
+        memory: Memory,
+    ) -> Self {
+        let state = State { step: Step::Ready(call), memory };
         Self { proxy, parts, state: Mutex::new(state) }
     }
 
@@ -413,7 +427,7 @@ impl Call {
     /// The attempt came to this result.
     fn returned(&self, py: Python<'_>, result: Bound<'_, PyAny>) -> PyResult<Option<f64>> {
         let (attempt, mut memory) = self.attempt()?;
-        if !self.parts.judges_results(py)? {
+        if memory.classify.is_none() && !self.parts.judges_results(py)? {
             return match attempt.settle(Answer::success()) {
                 Verdict::Return => Ok(None),
                 _ => Err(PyRuntimeError::new_err("a success is final")),
@@ -444,7 +458,10 @@ impl Call {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.proxy)
+        visit.call(&self.proxy)?;
+        // Who holds the lock now is in another thread, and then the call is in use.
+        let Ok(state) = self.state.try_lock() else { return Ok(()) };
+        visit.call(&state.memory.classify)
     }
 }
 

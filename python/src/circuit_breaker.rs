@@ -24,7 +24,9 @@ use service_mesh::{
 use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, whole};
 use crate::errors::{circuit_open_error, models};
 use crate::event::circuit_event;
+use crate::filled::Filled;
 use crate::guarded::{calling_frame, is_coroutine};
+use crate::log::Log;
 use crate::permit::{Permit, Ready};
 use crate::predicates::{error_outcome, result_outcome};
 use crate::seconds::kind;
@@ -99,6 +101,7 @@ impl Follower for Circuit {
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh")]
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
+    filled: Filled,
     circuit: OnceLock<Arc<Circuit>>,
     /// Which methods a subclass overrides: fixed when the object is made.
     hooks: Hooks,
@@ -118,6 +121,8 @@ struct Kept {
     listeners: Vec<Py<PyAny>>,
     /// Whether the core tells us what happens.
     listens: bool,
+    /// None for one that the core has made: its service tells the log.
+    log: Option<Arc<Log>>,
 }
 
 /// A `with` block that has begun.
@@ -173,13 +178,22 @@ thread_local! {
 impl CircuitBreaker {
     #[new]
     #[classmethod]
-    #[pyo3(signature = (*_args, **_kwargs), text_signature = "(name, config=None, *, listeners=None, clock=None)")]
+    #[pyo3(
+        signature = (*_args, **_kwargs),
+        text_signature = "(name, config=None, *, listeners=None, clock=None)"
+    )]
     fn __new__(
         class: &Bound<'_, PyType>,
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        Ok(Self { circuit: OnceLock::new(), hooks: Hooks::of(class)?, blocks: Mutex::default(), kept: Arc::default() })
+        Ok(Self {
+            filled: Filled::YES,
+            circuit: OnceLock::new(),
+            hooks: Hooks::of(class)?,
+            blocks: Mutex::default(),
+            kept: Arc::default(),
+        })
     }
 
     #[pyo3(signature = (name, config=None, *, listeners=None, clock=None))]
@@ -193,9 +207,12 @@ impl CircuitBreaker {
         let this = slf.get();
         this.set_name(name)?;
         this.circuit.get_or_init(|| {
-            let core = Core::builder(this.name_text(slf.py())).environment(environment(clock)).build();
+            let environment = environment(clock);
+            this.kept().log = Some(Arc::new(Log::new(environment.clone())));
+            let core = Core::builder(this.name_text(slf.py())).environment(environment).build();
             this.circuit_of(core)
         });
+        this.listen();
         this.set_config(slf.py(), config)?;
         for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
             this.subscribe(listener?)?;
@@ -207,30 +224,22 @@ impl CircuitBreaker {
 
     /// Calls `func` if the circuit admits it, and counts what comes of it. Of a coroutine function it is the awaited
     /// call that is protected, and asked for when it is awaited.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    // Called where a call is out of the ordinary when it begins: `guarded` has `execute` itself, and this text.
+    #[pyo3(name = "_execute", signature = (func, /, *args, **kwargs))]
     fn execute<'py>(
         slf: &Bound<'py, Self>,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let this = slf.get();
-        let circuit = this.circuit();
+        let circuit = slf.get().circuit();
         if circuit.is_hooked() {
-            return Self::execute_hooked(slf, func, args, kwargs);
+            let permit = Self::admit(slf)?;
+            return Self::settle(slf, permit, func.call(args, kwargs));
         }
-        let Some(number) = circuit.core.try_acquire_number() else {
-            return match circuit.core.try_acquire() {
-                Ok(permit) => Self::settle(slf, Some(permit), func.call(args, kwargs)),
-                Err(refusal) => Self::refuse(slf, func, refusal),
-            };
-        };
-        match call(func, args, kwargs) {
-            Ok(result) if circuit.is_plain() && !is_coroutine(&result) => {
-                circuit.core.permit_of(number).success();
-                Ok(result)
-            }
-            result => Self::settle(slf, Some(circuit.core.permit_of(number)), result),
+        match circuit.core.try_acquire() {
+            Ok(permit) => Self::settle(slf, Some(permit), func.call(args, kwargs)),
+            Err(refusal) => Self::refuse(slf, func, refusal),
         }
     }
 
@@ -542,14 +551,8 @@ impl CircuitBreaker {
             let kind = kind(&listener);
             return Err(PyTypeError::new_err(format!("a listener must be callable, not {kind}")));
         }
-        let mut kept = self.kept();
-        kept.listeners.push(listener.clone().unbind());
-        let first = !std::mem::replace(&mut kept.listens, true);
-        drop(kept);
-        if first {
-            let kept = Arc::downgrade(&self.kept);
-            self.core().subscribe(move |event: &Event| tell(&kept, event));
-        }
+        self.kept().listeners.push(listener.clone().unbind());
+        self.listen();
         Ok(listener)
     }
 
@@ -609,6 +612,9 @@ impl CircuitBreaker {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.filled.is_filled() {
+            return Ok(());
+        }
         // Who holds the lock now is in another thread, and then the object is in use.
         let Ok(kept) = self.kept.try_lock() else { return Ok(()) };
         visit.call(&kept.config)?;
@@ -628,8 +634,13 @@ impl CircuitBreaker {
     /// A Python object for a breaker that the core has made.
     pub(crate) fn of_core(py: Python<'_>, core: Core) -> PyResult<Py<Self>> {
         let config = dataclass_of(py, &core.config())?;
-        let this =
-            Self { circuit: OnceLock::new(), hooks: Hooks::default(), blocks: Mutex::default(), kept: Arc::default() };
+        let this = Self {
+            filled: Filled::YES,
+            circuit: OnceLock::new(),
+            hooks: Hooks::default(),
+            blocks: Mutex::default(),
+            kept: Arc::default(),
+        };
         {
             let mut kept = this.kept();
             kept.name = Some(PyString::new(py, core.name()).unbind());
@@ -638,6 +649,14 @@ impl CircuitBreaker {
         let circuit = this.circuit.get_or_init(|| this.circuit_of(core));
         config.get().attach(circuit);
         Py::new(py, this)
+    }
+
+    /// From the first time on, the core tells us what happens.
+    fn listen(&self) {
+        if !std::mem::replace(&mut self.kept().listens, true) {
+            let kept = Arc::downgrade(&self.kept);
+            self.core().subscribe(move |event: &Event| tell(&kept, event));
+        }
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -710,17 +729,6 @@ impl CircuitBreaker {
         }
         // Not asked again when it is awaited: one call is refused once, and listeners hear of it once.
         LATER.import(py, HELPERS, "refused_when_awaited")?.call1((error,))
-    }
-
-    /// A call through the methods that a subclass overrides, in the order in which the seed calls them.
-    fn execute_hooked<'py>(
-        slf: &Bound<'py, Self>,
-        func: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let permit = Self::admit(slf)?;
-        Self::settle(slf, permit, func.call(args, kwargs))
     }
 
     // ----- verdicts -----
@@ -902,27 +910,20 @@ pub(crate) fn awaited<'py>(
     AWAITED.import(breaker.py(), HELPERS, "awaited")?.call1((breaker, coroutine))
 }
 
-/// Calls a function with what is left of the arguments of ours; nothing at all goes a shorter way.
-#[inline]
-pub(crate) fn call<'py>(
-    func: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    if args.is_empty() && kwargs.is_none() { func.call0() } else { func.call(args, kwargs) }
-}
-
-/// Tells Python's listeners what has happened.
+/// Tells the log and Python's listeners what has happened.
 fn tell(kept: &Weak<Mutex<Kept>>, event: &Event) {
     let Some(kept) = kept.upgrade() else { return };
     // None if the interpreter is going away: then nobody listens any more.
     let _told = Python::try_attach(|py| {
-        let (name, listeners) = {
+        let (name, log, listeners) = {
             let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             let listeners: Vec<_> = kept.listeners.iter().map(|listener| listener.clone_ref(py)).collect();
-            (kept.name.as_ref().map(|name| name.clone_ref(py)), listeners)
+            (kept.name.as_ref().map(|name| name.clone_ref(py)), kept.log.clone(), listeners)
         };
         let name = name.map_or_else(|| event.name.to_string(), |name| name.bind(py).to_string());
+        if let Some(log) = log {
+            log.hear(py, &name, event);
+        }
         let told = if listeners.is_empty() { return } else { circuit_event(py, &name, event) };
         match told {
             Ok(told) => {

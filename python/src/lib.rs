@@ -23,11 +23,14 @@ mod circuit_breaker;
 mod config;
 mod errors;
 mod event;
+mod filled;
 mod guarded;
 mod instance;
 mod interpreter;
 mod lease;
 mod load_balancer;
+mod log;
+mod measures;
 mod mesh;
 mod permit;
 mod predicates;
@@ -36,6 +39,7 @@ mod seconds;
 mod service_proxy;
 mod story;
 mod testing;
+mod unbegun;
 
 use pyo3::prelude::*;
 
@@ -61,6 +65,8 @@ mod _native {
     #[pymodule_export]
     use crate::load_balancer::LoadBalancer;
     #[pymodule_export]
+    use crate::measures::Measures;
+    #[pymodule_export]
     use crate::mesh::Mesh;
     #[pymodule_export]
     use crate::permit::Permit;
@@ -70,6 +76,8 @@ mod _native {
     use crate::service_proxy::{Asked, ServiceProxy};
     #[pymodule_export]
     use crate::testing::{ManualClock, switch_testing};
+    #[pymodule_export]
+    use crate::unbegun::Unbegun;
 
     #[pymodule_init]
     fn prepare(module: &Bound<'_, PyModule>) -> PyResult<()> {

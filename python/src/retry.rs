@@ -15,10 +15,11 @@ use service_mesh::{
     RetryPolicy as Core, Retrying, UnknownWord,
 };
 
-use crate::circuit_breaker::call;
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
+use crate::filled::Filled;
 use crate::guarded::is_coroutine;
+use crate::log;
 use crate::predicates::{failed_answer, raised_answer};
 use crate::seconds::{duration, kind};
 use crate::testing::{self, ManualClock, environment};
@@ -74,6 +75,7 @@ impl Switches {
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh")]
 #[derive(Debug)]
 pub(crate) struct RetryPolicy {
+    filled: Filled,
     switches: Arc<Switches>,
     environment: OnceLock<Environment>,
     kept: Mutex<Kept>,
@@ -96,7 +98,7 @@ impl RetryPolicy {
     #[pyo3(
         signature = (*_args, **_kwargs),
         text_signature = "(max_retries=3, initial_delay=0.1, max_delay=10.0, exponential_base=2.0, jitter=True, *, \
-            retry_after_max=60.0, on=None, ignore=None, failed_result=None, budget=None, clock=None)"
+                          retry_after_max=60.0, on=..., ignore=(), failed_result=None, budget=None, clock=None)"
     )]
     fn __new__(
         class: &Bound<'_, PyType>,
@@ -108,7 +110,12 @@ impl RetryPolicy {
         let switches = Switches(AtomicU8::new(0));
         switches.set(EXECUTE, differs("execute")?);
         switches.set(DELAY, differs("get_delay")?);
-        Ok(Self { switches: Arc::new(switches), environment: OnceLock::new(), kept: Mutex::default() })
+        Ok(Self {
+            filled: Filled::YES,
+            switches: Arc::new(switches),
+            environment: OnceLock::new(),
+            kept: Mutex::default(),
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "the seed's, and what goes beyond it by keyword")]
@@ -185,7 +192,8 @@ impl RetryPolicy {
 
     /// Calls `func` until it succeeds, or until the policy gives up; then its last error comes back as it is, with a note of
     /// the attempts if there were several. Of a coroutine function it is the awaited call that is tried again.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    // Called where a call is out of the ordinary when it begins: `guarded` has `execute` itself, and this text.
+    #[pyo3(name = "_execute", signature = (func, /, *args, **kwargs))]
     fn execute<'py>(
         slf: &Bound<'py, Self>,
         func: &Bound<'py, PyAny>,
@@ -194,7 +202,7 @@ impl RetryPolicy {
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let began = this.begin();
-        let result = call(func, args, kwargs);
+        let result = func.call(args, kwargs);
         if let Ok(value) = &result {
             if is_coroutine(value) {
                 return awaited(slf, began, func, args, kwargs, value);
@@ -424,6 +432,9 @@ impl RetryPolicy {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.filled.is_filled() {
+            return Ok(());
+        }
         // Who holds the lock now is in another thread, and then the object is in use.
         let Ok(kept) = self.kept.try_lock() else { return Ok(()) };
         for held in [&kept.on, &kept.ignore, &kept.failed_result, &kept.clock] {
@@ -523,6 +534,7 @@ impl RetryPolicy {
             return Ok(None);
         }
         let Some(wait) = retrying.wait_after(answer, None) else { return Ok(None) };
+        log::retry(slf.py(), attempts, wait);
         if !slf.get().switches.has(DELAY) {
             return Ok(Some(testing::wait(wait)));
         }
@@ -681,7 +693,10 @@ pub(crate) struct RetryBudget {
 #[pymethods]
 impl RetryBudget {
     #[new]
-    #[pyo3(signature = (ratio=None, floor_per_second=None, *, clock=None))]
+    #[pyo3(
+        signature = (ratio=None, floor_per_second=None, *, clock=None),
+        text_signature = "(ratio=0.2, floor_per_second=10.0, *, clock=None)"
+    )]
     fn new(
         py: Python<'_>,
         ratio: Option<&Bound<'_, PyAny>>,

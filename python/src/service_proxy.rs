@@ -16,8 +16,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 use service_mesh::{
-    Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, Explanation, Jitter, Refused, RetryBudget as CoreBudget,
-    RetryBudgetConfig, RetryConfig, RetryPolicy as CorePolicy, ServiceProxy as Core, ServiceProxyConfig,
+    Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, EventKind, Explanation, Jitter, Refused,
+    RetryBudget as CoreBudget, RetryBudgetConfig, RetryConfig, RetryPolicy as CorePolicy, ServiceProxy as Core,
+    ServiceProxyConfig,
 };
 
 use crate::call::{Call, Memory, Next};
@@ -28,6 +29,8 @@ use crate::event::circuit_event;
 use crate::guarded::is_coroutine;
 use crate::instance::text;
 use crate::load_balancer::{Balancer, Key, LoadBalancer, overrides_get_instance};
+use crate::log::Log;
+use crate::measures::{Tally, Watch};
 use crate::retry::{RetryBudget, RetryPolicy, Switches};
 use crate::seconds::{duration, kind};
 use crate::story::story;
@@ -103,12 +106,18 @@ struct Rest {
     config: ServiceProxyConfig,
     budget: Option<CoreBudget>,
     listeners: Arc<Listeners>,
+    /// Who counts what happens here.
+    measures: Mutex<Vec<Arc<Tally>>>,
     clock: Option<Py<ManualClock>>,
 }
 
 /// The listeners of a proxy, held once: by Python's collector they are found in the proxy.
 #[derive(Default)]
-pub(crate) struct Listeners(Mutex<Vec<Py<PyAny>>>);
+pub(crate) struct Listeners {
+    all: Mutex<Vec<Py<PyAny>>>,
+    /// None where somebody else tells the log of the same service.
+    log: Option<Log>,
+}
 
 /// A configuration of the instances' own that has changed, and is taken up where it matters: before the next verdict.
 #[derive(Default)]
@@ -126,28 +135,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Listeners {
     /// These, if there are any.
-    pub(crate) fn of(listeners: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let all = Self::default();
+    pub(crate) fn of(listeners: Option<&Bound<'_, PyAny>>, log: Log) -> PyResult<Self> {
+        let all = Self { log: Some(log), ..Self::default() };
         for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
-            let listener = callable(&listener?)?;
-            lock(&all.0).push(listener);
+            let listener = callable("a listener", &listener?)?;
+            lock(&all.all).push(listener);
         }
         Ok(all)
     }
 
     pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        lock(&self.0).iter().try_for_each(|listener| visit.call(listener))
+        lock(&self.all).iter().try_for_each(|listener| visit.call(listener))
     }
 
     pub(crate) fn clear(&self) {
-        let listeners = std::mem::take(&mut *lock(&self.0));
+        let listeners = std::mem::take(&mut *lock(&self.all));
         drop(listeners);
     }
 
-    pub(crate) fn tell(&self, event: &Event) {
+    /// Tells the listeners, and the log unless the service's circuit has done so, which is an object of its own.
+    pub(crate) fn tell(&self, event: &Event, circuit_is_logged: bool) {
         // None if the interpreter is going away: then nobody listens any more.
         let _told = Python::try_attach(|py| {
-            let listeners: Vec<_> = lock(&self.0).iter().map(|listener| listener.clone_ref(py)).collect();
+            if let Some(log) = &self.log
+                && !(circuit_is_logged && is_of_service_circuit(event))
+            {
+                log.hear(py, &event.name, event);
+            }
+            let listeners: Vec<_> = lock(&self.all).iter().map(|listener| listener.clone_ref(py)).collect();
             for listener in listeners {
                 let told = circuit_event(py, &event.name, event).and_then(|event| listener.call1(py, (event,)));
                 if let Err(error) = told {
@@ -158,13 +173,19 @@ impl Listeners {
     }
 }
 
+/// Whether an event is of the service's circuit. Those of instances are named `SERVICE/INSTANCE`.
+fn is_of_service_circuit(event: &Event) -> bool {
+    let of_call = matches!(event.kind, EventKind::Retry { .. } | EventKind::BudgetExhausted | EventKind::Story(_));
+    !of_call && !event.name.contains('/')
+}
+
 #[pymethods]
 impl ServiceProxy {
     #[new]
     #[pyo3(
         signature = (*_args, **_kwargs),
         text_signature = "(service_name, load_balancer=None, circuit_breaker=None, retry_policy=None, *, \
-            instance_circuit_breaker=None, timeout=None, attempt_timeout=None, budget=None, max_ejected_ratio=None, \
+            instance_circuit_breaker=..., timeout=None, attempt_timeout=None, budget=..., max_ejected_ratio=None, \
             explain_ratio=None, listeners=None, clock=None)"
     )]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
@@ -211,7 +232,8 @@ impl ServiceProxy {
             instance_circuit_breaker: instance_circuit_breaker.this().map(Bound::unbind),
             config,
             budget: budget_of(budget.this().as_ref(), clock)?,
-            listeners: Arc::new(Listeners::of(listeners)?),
+            listeners: Arc::new(Listeners::of(listeners, Log::new(environment(clock)))?),
+            measures: Mutex::default(),
             clock: clock.map(|clock| clock.clone().unbind()),
         });
         let options = PyDict::new(py);
@@ -249,7 +271,7 @@ impl ServiceProxy {
         let py = slf.py();
         let parts = slf.get().parts()?;
         if !parts.is_plain || parts.judges_results(py)? {
-            return Self::call_otherwise(slf, &parts, &CallOptions::new(), func, args, kwargs);
+            return Self::call_otherwise(slf, &parts, &CallOptions::new(), Memory::default(), func, args, kwargs);
         }
         parts.balancer.refresh(py)?;
         let attempt = match parts.core.begin(&CallOptions::new()).admit() {
@@ -275,7 +297,8 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::call_otherwise(slf, &slf.get().parts()?, &asked.get().options(), func, args, kwargs)
+        let (options, memory) = (asked.get().options(), asked.get().memory(slf.py()));
+        Self::call_otherwise(slf, &slf.get().parts()?, &options, memory, func, args, kwargs)
     }
 
     /// Like `call`, of one attempt: what a policy of the user's own calls again and again.
@@ -286,7 +309,7 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::call_with(slf, &slf.get().parts()?, &CallOptions::new(), func, args, kwargs)
+        Self::call_with(slf, &slf.get().parts()?, &CallOptions::new(), Memory::default(), func, args, kwargs)
     }
 
     /// Whether it retries itself, or a policy of the user's own does, by its `execute`.
@@ -300,8 +323,9 @@ impl ServiceProxy {
     fn _begin(slf: &Bound<'_, Self>, asked: Option<&Bound<'_, Asked>>) -> PyResult<Call> {
         let parts = slf.get().parts()?;
         let options = asked.map_or_else(CallOptions::new, |asked| asked.get().options());
+        let memory = asked.map_or_else(Memory::default, |asked| asked.get().memory(slf.py()));
         let call = parts.core.begin_owned(&options);
-        Ok(Call::new(slf.clone().unbind(), parts.share(), call))
+        Ok(Call::new(slf.clone().unbind(), parts.share(), call, memory))
     }
 
     /// Calls a coroutine function, or any other whose result is awaitable.
@@ -324,18 +348,23 @@ impl ServiceProxy {
 
     /// The same proxy for calls that ask for more: the `key` that they are about, a `timeout` of their own, or to
     /// `explain` what happened. It has `call`, `call_async`, decorates, and tells the `story` of its last call.
-    #[pyo3(signature = (*, key = None, timeout = None, explain = false))]
+    ///
+    /// `classify(result, error)` says of each attempt what it means, as an `Answer`; where it gives `None`, the predicates
+    /// of the breaker and the policy say it. What is no `Exception` and refusals are not asked about.
+    #[pyo3(signature = (*, key = None, timeout = None, explain = false, classify = None))]
     fn with_options<'py>(
         slf: &Bound<'py, Self>,
         key: Option<&Bound<'py, PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
         explain: bool,
+        classify: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         static OPTIONS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let asked = Asked {
             key: key.map(Key::of).transpose()?,
             timeout: timeout.map(|timeout| duration("timeout", timeout)).transpose()?,
             explains: explain,
+            classify: classify.map(|classify| callable("classify", classify)).transpose()?,
             story: Mutex::default(),
         };
         OPTIONS.import(slf.py(), MODULE, "ServiceProxyOptions")?.call1((slf, Bound::new(slf.py(), asked)?))
@@ -411,8 +440,8 @@ impl ServiceProxy {
     /// Tells a listener what happens here, in the service's circuit and in those of the instances, from now on. It is
     /// called with an event, holds up the call that caused it, and harms nothing if it raises.
     fn subscribe(&self, listener: &Bound<'_, PyAny>) -> PyResult<()> {
-        let listener = callable(listener)?;
-        lock(&self.parts()?.rest.listeners.0).push(listener);
+        let listener = callable("a listener", listener)?;
+        lock(&self.parts()?.rest.listeners.all).push(listener);
         Ok(())
     }
 
@@ -476,6 +505,15 @@ impl ServiceProxy {
         Ok(())
     }
 
+    /// From now on what happens here is counted; also when a part is assigned.
+    pub(crate) fn measure(&self, tally: &Arc<Tally>) -> PyResult<()> {
+        let parts = self.parts()?;
+        lock(&parts.rest.measures).push(Arc::clone(tally));
+        parts.core.subscribe(Watch(Arc::clone(tally)));
+        parts.core.observe(Watch(Arc::clone(tally)));
+        Ok(())
+    }
+
     fn replace(
         &self,
         py: Python<'_>,
@@ -516,12 +554,13 @@ impl ServiceProxy {
         slf: &Bound<'py, Self>,
         parts: &Present,
         options: &CallOptions,
+        memory: Memory,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if parts.policy != Policy::Executes {
-            return Self::call_with(slf, parts, options, func, args, kwargs);
+            return Self::call_with(slf, parts, options, memory, func, args, kwargs);
         }
         let py = slf.py();
         let before = [slf.getattr(intern!(py, "_call_once"))?, func.clone()];
@@ -535,12 +574,12 @@ impl ServiceProxy {
         slf: &Bound<'py, Self>,
         parts: &Present,
         options: &CallOptions,
+        mut memory: Memory,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let mut memory = Memory::default();
         let attempt = parts.admit(py, parts.core.begin(options), &mut memory)?;
         let instance = parts.instance(py, &attempt)?;
         let result = parts.invoke(func, &instance, args, kwargs);
@@ -642,8 +681,12 @@ impl Parts {
             .config(rest.config.clone())
             .listener({
                 let listeners = Arc::clone(&rest.listeners);
-                move |event: &Event| listeners.tell(event)
+                let circuit_is_logged = circuit.is_some();
+                move |event: &Event| listeners.tell(event, circuit_is_logged)
             });
+        for tally in lock(&rest.measures).iter() {
+            builder = builder.listener(Watch(Arc::clone(tally))).observer(Watch(Arc::clone(tally)));
+        }
         if rest.clock.is_some() || circuit.is_none() {
             builder = builder.environment(environment.clone());
         }
@@ -711,12 +754,13 @@ impl Parts {
         let retry_policy = py.get_type::<RetryPolicy>().call((), Some(&fields))?.cast_into::<RetryPolicy>()?;
         let listeners = Arc::new(Listeners::default());
         let told = Arc::clone(&listeners);
-        core.subscribe(move |event: &Event| told.tell(event));
+        core.subscribe(move |event: &Event| told.tell(event, true));
         let rest = Rest {
             instance_circuit_breaker: None,
             config: core.config(),
             budget: policy.budget().cloned(),
             listeners,
+            measures: Mutex::default(),
             clock: clock.map(|clock| clock.clone_ref(py)),
         };
         Ok(Self {
@@ -932,11 +976,11 @@ fn budget_of(
     }
 }
 
-fn callable(listener: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    if listener.is_callable() {
-        return Ok(listener.clone().unbind());
+fn callable(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    if given.is_callable() {
+        return Ok(given.clone().unbind());
     }
-    Err(PyTypeError::new_err(format!("a listener must be callable, not {}", kind(listener))))
+    Err(PyTypeError::new_err(format!("{what} must be callable, not {}", kind(given))))
 }
 
 fn needs(part: &Bound<'_, PyAny>, name: &str, method: &str) -> PyResult<()> {
@@ -971,6 +1015,7 @@ pub(crate) struct Asked {
     key: Option<Key>,
     timeout: Option<Duration>,
     explains: bool,
+    classify: Option<Py<PyAny>>,
     story: Mutex<Option<Explanation>>,
 }
 
@@ -990,10 +1035,18 @@ impl Asked {
         }
         options
     }
+
+    fn memory(&self, py: Python<'_>) -> Memory {
+        Memory::classified_by(self.classify.as_ref().map(|classify| classify.clone_ref(py)))
+    }
 }
 
 #[pymethods]
 impl Asked {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.classify)
+    }
+
     /// The story of the last call that has begun, once it is over.
     fn story<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let told = lock(&self.story).as_ref().and_then(Explanation::story);

@@ -1,13 +1,25 @@
 """Circuit breaking, load balancing, retry, and a service proxy that joins them: decided in Rust, at nanoseconds a call."""
 
+from typing import TYPE_CHECKING
+
 from ._native import claim_interpreter as _claim_interpreter
 
 _claim_interpreter()
 
-from ._native import CircuitBreaker, Permit, RetryBudget, RetryPolicy  # noqa: E402
-from .load_balancer import Lease, LoadBalancer  # noqa: E402
-from .mesh import Mesh, PolicyError  # noqa: E402
-from .models import (  # noqa: E402
+# The classes themselves are native. What of them is Python (stories, waits, the errors of a policy file) is imported when
+# it is first needed: an import of this package costs what the data classes cost.
+from ._native import (
+    CircuitBreaker,
+    Lease,
+    LoadBalancer,
+    Mesh,
+    Permit,
+    RetryBudget,
+    RetryPolicy,
+    ServiceProxy,
+)
+from .models import (
+    Answer,
     AttemptTimedOutError,
     CircuitBreakerConfig,
     CircuitEvent,
@@ -22,10 +34,13 @@ from .models import (  # noqa: E402
     ServiceMeshError,
     TimeWindow,
 )
-from .public_decorators import with_circuit_breaker, with_retry  # noqa: E402
-from .service_proxy import ServiceProxy  # noqa: E402
+from .public_decorators import with_circuit_breaker, with_retry
+
+if TYPE_CHECKING:
+    from .mesh import PolicyError
 
 __all__ = [
+    "Answer",
     "AttemptTimedOutError",
     "CircuitBreaker",
     "CircuitBreakerConfig",
@@ -51,3 +66,11 @@ __all__ = [
     "with_circuit_breaker",
     "with_retry",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "PolicyError":
+        from .mesh import PolicyError
+
+        return PolicyError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

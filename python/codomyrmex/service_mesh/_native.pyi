@@ -4,14 +4,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, 
 from datetime import datetime
 from os import PathLike
 from types import TracebackType
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, final, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeAlias, TypeVar, final, overload
 
-from typing_extensions import Self, Unpack, disjoint_base
+from typing_extensions import Unpack, disjoint_base
 
 from .decorated import GuardedFunction, ProxiedFunction, ResilientFunction, RetriedFunction
 from .fields import CircuitBreakerFields, Jitter
 from .mesh import PolicyChanges
 from .models import (
+    Answer,
     CircuitBreakerConfig,
     CircuitEvent,
     CircuitState,
@@ -33,12 +34,14 @@ __all__ = [
     "Lease",
     "LoadBalancer",
     "ManualClock",
+    "Measures",
     "Mesh",
     "Permit",
     "RetryBudget",
     "RetryCall",
     "RetryPolicy",
     "ServiceProxy",
+    "Unbegun",
     "claim_interpreter",
     "count_window_rules",
     "guard_with_circuit_breaker",
@@ -53,7 +56,7 @@ _R = TypeVar("_R")
 _T = TypeVar("_T")
 _Listener = TypeVar("_Listener", bound=Callable[[CircuitEvent], object])
 
-_Key: TypeAlias = str | bytes | int | tuple["_Key", ...]
+_Key: TypeAlias = str | bytes | int | tuple[_Key, ...]
 
 class _HasId(Protocol):
     @property
@@ -247,8 +250,8 @@ class RetryPolicy:
         jitter: Jitter = True,
         *,
         retry_after_max: Seconds = 60.0,
-        on: Errors | None = None,
-        ignore: Errors | None = None,
+        on: Errors = ...,
+        ignore: Errors = (),
         failed_result: Callable[[Any], bool] | None = None,
         budget: RetryBudget | None = None,
         clock: _Clock | None = None,
@@ -318,9 +321,7 @@ class RetryBudget:
     10. A retry that it does not grant is not made, and the call comes to the error that it has.
     """
 
-    def __new__(
-        cls, ratio: float | None = None, floor_per_second: float | None = None, *, clock: _Clock | None = None
-    ) -> Self: ...
+    def __new__(cls, ratio: float = 0.2, floor_per_second: float = 10.0, *, clock: _Clock | None = None) -> Self: ...
     ratio: float
     """The share of the calls that may be tried again. 0 to 1, default 0.2."""
     floor_per_second: float
@@ -332,6 +333,20 @@ class RetryBudget:
     @property
     def balance(self) -> int:
         """How many retries could be taken out now."""
+
+@final
+class Unbegun:
+    """Holds a coroutine, and closes it if nobody takes it: a task that is cancelled before it begins has forgotten nothing, and
+    is to be warned of nothing.
+
+    The collector is not shown the coroutine, on purpose. Of a cycle that it breaks up it calls the finalizers in any order,
+    and the coroutine's own would complain before this one has closed it. What a coroutine holds that has not begun are its
+    arguments; only if those lead back to the one that was going to await it are they kept for ever.
+    """
+
+    def __new__(cls, coroutine: Coroutine[Any, Any, Any]) -> Self: ...
+    def take(self) -> Any:
+        """The coroutine, which the caller is going to await now."""
 
 @final
 class RetryCall:
@@ -454,10 +469,10 @@ class ServiceProxy:
         circuit_breaker: CircuitBreaker | None = None,
         retry_policy: RetryPolicy | None = None,
         *,
-        instance_circuit_breaker: CircuitBreakerConfig | Literal[False] | None = None,
+        instance_circuit_breaker: CircuitBreakerConfig | None = ...,
         timeout: Seconds | None = None,
         attempt_timeout: Seconds | None = None,
-        budget: RetryBudget | bool | None = None,
+        budget: RetryBudget | None = ...,
         max_ejected_ratio: float | None = None,
         explain_ratio: float | None = None,
         listeners: Iterable[Callable[[CircuitEvent], object]] | None = None,
@@ -482,10 +497,18 @@ class ServiceProxy:
         """Calls a coroutine function, or any other whose result is awaitable."""
     def __call__(self, func: Callable[Concatenate[ServiceInstance, _P], _R]) -> ProxiedFunction[_P, _R]: ...
     def with_options(
-        self, *, key: _Key | None = None, timeout: Seconds | None = None, explain: bool = False
+        self,
+        *,
+        key: _Key | None = None,
+        timeout: Seconds | None = None,
+        explain: bool = False,
+        classify: Callable[[Any, BaseException | None], Answer | None] | None = None,
     ) -> ServiceProxyOptions:
         """The same proxy for calls that ask for more: the `key` that they are about, a `timeout` of their own, or to
         `explain` what happened. It has `call`, `call_async`, decorates, and tells the `story` of its last call.
+
+        `classify(result, error)` says of each attempt what it means, as an `Answer`; where it gives `None`, the predicates
+        of the breaker and the policy say it. What is no `Exception` and refusals are not asked about.
         """
     def instance_circuit_breaker(self, instance: _HasId | str) -> CircuitBreaker | None:
         """The circuit of an instance, as a view of it; `None` if no instance of this id can be picked, or instances have no
@@ -520,24 +543,28 @@ class Asked:
 class Call:
     """One call that Python drives: the async drivers'.
 
-    `admit` gives the instance; then exactly one of `returned`, `raised` and `timed_out` says what came of it. They give the
-    seconds to wait before the next `admit`, or nothing if the call is over. Dropped, the attempt was cancelled.
+    `begin` makes an attempt; then exactly one of `returned`, `raised` and `timed_out` says what came of it. They give the
+    seconds to wait before the next `begin`, or nothing if the call is over. Dropped, the attempt was cancelled.
     """
 
-    def admit(self) -> ServiceInstance:
-        """Begins the next attempt, and gives the instance to call."""
-    def time_left(self) -> float | None:
-        """The seconds that the attempt under way may still take; none if nothing limits it."""
+    def begin(
+        self,
+        func: Callable[Concatenate[ServiceInstance, ...], _R],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+    ) -> tuple[_R, float | None]:
+        """Begins the next attempt: calls the function with the instance, and gives what it returns and the seconds that the
+        attempt may take, if anything limits it.
+        """
+    @property
+    def is_running(self) -> bool:
+        """Whether an attempt is under way."""
     def returned(self, result: object) -> float | None:
         """The attempt came to this result."""
     def raised(self, error: BaseException) -> float | None:
         """The attempt came to this error. If the call is over, this raises what its caller gets."""
     def timed_out(self) -> float | None:
         """The attempt was stopped, since its time was up. If the call is over, this raises what its caller gets."""
-    def invoke(
-        self, func: Callable[..., Any], instance: ServiceInstance, args: tuple[Any, ...], kwargs: dict[str, Any] | None
-    ) -> Any:
-        """Runs a function under the breaker, if that wants to run it itself."""
     @property
     def clock(self) -> _Clock | None:
         """The clock that its waits go by, if it is a manual one."""
@@ -585,6 +612,22 @@ class Mesh:
     def __len__(self) -> int: ...
     def __bool__(self) -> bool: ...
     def __contains__(self, name: object, /) -> bool: ...
+
+# ----- what is measured -----
+
+@final
+class Measures:
+    """The sums of all that it watches."""
+
+    def __new__(cls, bounds: list[float]) -> Self: ...
+    def watch_proxy(self, proxy: ServiceProxy) -> None:
+        """From now on the calls of a proxy, its retries and its circuits are counted."""
+    def watch_circuit(self, circuit: CircuitBreaker) -> None:
+        """From now on what happens to a circuit is counted, which stands alone."""
+    def read(self) -> dict[str, Any]:
+        """The sums, each a dict from labels, in a tuple, to a number; a duration's is of its buckets (cumulative), all, and the
+        seconds.
+        """
 
 # ----- tests, and the module itself -----
 

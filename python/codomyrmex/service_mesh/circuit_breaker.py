@@ -11,9 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import update_wrapper
 from typing import Any
 
-from ._native import CircuitBreaker, Permit, halves_of_a_call
+from ._native import CircuitBreaker, Permit, Unbegun, halves_of_a_call
 from .models import CircuitBreakerConfig, CircuitEvent, CircuitOpenError, CircuitState, CountWindow, TimeWindow
-from .unbegun import Unbegun, named_after
 
 __all__ = [
     "CircuitBreaker",
@@ -38,8 +37,7 @@ def guard_coroutine_function(func: Callable[..., Coroutine[Any, Any, Any]], brea
         except BaseException as error:
             fail(leave, error)
             raise
-        succeed(leave, result)
-        return result
+        return succeed(leave, result)
 
     return update_wrapper(guarded, func)
 
@@ -94,10 +92,16 @@ def awaited(breaker: CircuitBreaker, coroutine: Coroutine[Any, Any, Any]) -> Cor
     return named_after(_awaited(breaker, Unbegun(coroutine)), coroutine)
 
 
+def named_after(coroutine: Any, other: Any) -> Coroutine[Any, Any, Any]:
+    """The coroutine, which warnings and lists of tasks call by the other's name."""
+    coroutine.__name__, coroutine.__qualname__ = other.__name__, other.__qualname__
+    return coroutine  # type: ignore[no-any-return]
+
+
 async def _awaited(breaker: CircuitBreaker, unbegun: Unbegun) -> Any:
     leave = breaker._begin()
     try:
-        result = await unbegun.coroutine
+        result = await unbegun.take()
     except BaseException as error:
         breaker._fail(leave, error)
         raise

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from ._native import CircuitBreakerRules, InstanceState, count_window_rules, time_window_rules
 
 __all__ = [
+    "Answer",
     "AttemptTimedOutError",
     "CircuitBreakerConfig",
     "CircuitEvent",
@@ -179,6 +180,18 @@ Seconds = float | timedelta
 
 Errors = type[BaseException] | Callable[[BaseException], bool] | tuple["Errors", ...]
 """Which errors are meant: a type, a predicate, or a tuple of such."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one attempt means: to the circuits, and to a retry. `with_options(classify=...)` of a proxy takes it."""
+
+    outcome: Literal["success", "failure", "neutral"]
+    """What the circuits are told; neutral is nothing."""
+    retryable: bool | None = None
+    """Whether the call may be tried again. By default a failure may, and nothing else."""
+    retry_after: Seconds | None = None
+    """For how long the instance asks to be left alone: a retry is never earlier."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ from dataclasses import fields
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from . import circuit_breaker as breakers
-from . import retry as retries
 from ._native import CircuitBreaker, RetryPolicy, guard_with_circuit_breaker, guard_with_retry_policy
 from .models import CircuitBreakerConfig
 
@@ -113,6 +111,8 @@ def _breaker(name: str, config: CircuitBreakerConfig | None, settings: dict[str,
 
 def _break_circuit(func: Any, breaker: CircuitBreaker) -> Any:
     def guard(inner: Any) -> Any:
+        from . import circuit_breaker as breakers  # none of it concerns those who decorate nothing
+
         guarded: Any
         match _kind(inner):
             case "coroutine":
@@ -131,6 +131,8 @@ def _break_circuit(func: Any, breaker: CircuitBreaker) -> Any:
 
 def _try_again(func: Any, policy: RetryPolicy) -> Any:
     def guard(inner: Any) -> Any:
+        from . import retry as retries  # none of it concerns those who decorate nothing
+
         guarded: Any
         match _kind(inner):
             case "coroutine":
@@ -158,7 +160,7 @@ def _within(func: Any, guard: Callable[[Any], Any]) -> Any:
 
 def _kind(func: Any) -> str:
     # What is called is a function, or an object with a method for it.
-    called = func if inspect.isroutine(func) or isinstance(func, type) else getattr(func, "__call__", func)
+    called = func if inspect.isroutine(func) or isinstance(func, type) else getattr(func, "__call__", func)  # noqa: B004  # it is wanted
     for each in (func, called):
         if inspect.iscoroutinefunction(each):
             return "coroutine"

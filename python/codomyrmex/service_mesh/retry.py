@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import update_wrapper
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from ._native import RetryBudget, RetryCall, RetryPolicy
-from .unbegun import Unbegun, named_after
+from ._native import RetryBudget, RetryCall, RetryPolicy, Unbegun
+from .circuit_breaker import named_after
 
 __all__ = ["Attempt", "Attempts", "RetryBudget", "RetryPolicy"]
 
@@ -61,7 +60,7 @@ class Attempt:
         self._attempts._wait = self._attempts._call.after_result(result)
         return result
 
-    def __enter__(self) -> Attempt:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -72,7 +71,7 @@ class Attempt:
         self._attempts._wait = wait = self._attempts._call.after_error(error)
         return wait is not None
 
-    async def __aenter__(self) -> Attempt:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -95,6 +94,8 @@ async def sleep(policy: RetryPolicy, seconds: float) -> None:
     elif trio is not None and trio.lowlevel.in_trio_task():
         await trio.sleep(seconds)
     else:
+        import asyncio  # half the time that importing this package would take
+
         await asyncio.sleep(seconds)
 
 
@@ -139,7 +140,7 @@ async def _awaited(
     policy: RetryPolicy, call: RetryCall, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], unbegun: Unbegun
 ) -> Any:
     try:
-        result = await unbegun.coroutine
+        result = await unbegun.take()
     except Exception as error:
         wait = call.after_error(error)
         if wait is None:
@@ -275,15 +276,15 @@ def _seconds_of(text: str) -> float | None:
         return _seconds(float(text))
     except ValueError:
         pass
-    from email.utils import parsedate_to_datetime
+    from email.utils import parsedate_to_datetime  # as large as all of this package
 
     try:
         at = parsedate_to_datetime(text)
     except ValueError:
         return None
     if at.tzinfo is None:
-        at = at.replace(tzinfo=timezone.utc)
-    return _seconds((at - datetime.now(timezone.utc)).total_seconds())
+        at = at.replace(tzinfo=UTC)
+    return _seconds((at - datetime.now(UTC)).total_seconds())
 
 
 def restored(kind: type[RetryPolicy], settings: dict[str, Any], state: dict[str, Any]) -> RetryPolicy:

@@ -22,7 +22,6 @@ between attempts, and one that outlasted its own is a failure of its instance.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -30,8 +29,8 @@ from dataclasses import dataclass, field
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from ._native import Call, ServiceProxy
-from .unbegun import Unbegun, named_after
+from ._native import Call, ServiceProxy, Unbegun
+from .circuit_breaker import named_after
 
 if TYPE_CHECKING:
     from ._native import Asked
@@ -115,6 +114,7 @@ class ServiceProxyOptions:
         return _call_async(self._proxy, self._asked, func, args, kwargs)
 
     def __call__(self, func: Callable[Concatenate[ServiceInstance, P], R]) -> ProxiedFunction[P, R]:
+        """Decorates a function, as a proxy does."""
         decorated: ProxiedFunction[P, R] = _decorated(self, func)
         return decorated
 
@@ -126,11 +126,16 @@ class ServiceProxyOptions:
     @property
     def story(self) -> Story | None:
         """The story of the last call that was begun by these options with `explain=True`, once it is over."""
-        return self._asked.story()
+        story: Story | None = self._asked.story()
+        return story
 
 
 def _call_async(
-    proxy: ServiceProxy, asked: Asked | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    proxy: ServiceProxy,
+    asked: Asked | None,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
 ) -> Coroutine[Any, Any, Any]:
     if proxy._runs_calls_here:
         return _driven(proxy, asked, None, None, None, func, args, kwargs)
@@ -138,7 +143,11 @@ def _call_async(
 
 
 async def _executed(
-    proxy: ServiceProxy, asked: Asked | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    proxy: ServiceProxy,
+    asked: Asked | None,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
 ) -> Any:
     """A call that a policy of the user's own retries; each of its runs is one attempt here."""
     return await proxy.retry_policy.execute(_driven, proxy, asked, None, None, None, func, args, kwargs)
@@ -170,7 +179,7 @@ async def _driven(
     if call is None:
         assert proxy is not None
         call = proxy._begin(asked)
-    awaitable: Any = unbegun and unbegun.coroutine
+    awaitable: Any = unbegun and unbegun.take()
     while True:
         late = False
         try:
@@ -204,6 +213,8 @@ async def _within(limit: float, awaitable: Any) -> tuple[bool, Any]:
             return False, await awaitable
         assert scope.cancelled_caught
         return True, None
+    import asyncio  # half the time that importing this package would take
+
     deadline = asyncio.timeout(limit)
     try:
         async with deadline:
@@ -222,6 +233,8 @@ async def _sleep(call: Call, seconds: float) -> None:
     elif trio is not None:
         await trio.sleep(seconds)
     else:
+        import asyncio
+
         await asyncio.sleep(seconds)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import gc
+import inspect
 import pickle
 import sys
 import threading
@@ -122,6 +123,10 @@ def test_anything_may_be_attached_to_it() -> None:
     breaker.team = "payments"  # type: ignore[attr-defined]
     assert weakref.ref(breaker)() is breaker
     assert breaker.team == "payments"  # type: ignore[attr-defined]
+
+
+def test_its_signature_is_shown() -> None:
+    assert str(inspect.signature(CircuitBreaker)) == "(name, config=None, *, listeners=None, clock=None)"
 
 
 def test_it_prints_what_one_wants_to_know() -> None:
@@ -419,6 +424,7 @@ def test_a_coroutine_that_nobody_awaits_takes_no_place() -> None:
         await asyncio.sleep(0)
 
     asyncio.run(main())
+    gc.collect()
     assert breaker.half_open_calls == 0
 
 
@@ -474,7 +480,14 @@ def test_a_subclass_has_a_signature_of_its_own_and_its_methods_are_asked() -> No
     fail(breaker)
     with breaker:
         pass
-    assert breaker.heard == ["can_execute", "record_success", "can_execute", "record_failure", "can_execute", "record_success"]
+    assert breaker.heard == [
+        "can_execute",
+        "record_success",
+        "can_execute",
+        "record_failure",
+        "can_execute",
+        "record_success",
+    ]
     assert breaker.failure_count == 0
 
 
@@ -537,7 +550,9 @@ def test_a_subclass_that_forgets_to_call_ours_has_the_defaults() -> None:
 
 
 def test_listeners_hear_everything_in_order_with_its_counts(manual_clock: ManualClock) -> None:
-    config = CircuitBreakerConfig(2, 1, count_window=CountWindow(size=4, minimum_calls=4, failure_ratio=0.5), consecutive=False)
+    config = CircuitBreakerConfig(
+        2, 1, count_window=CountWindow(size=4, minimum_calls=4, failure_ratio=0.5), consecutive=False
+    )
     heard: list[CircuitEvent] = []
     breaker = CircuitBreaker("b", config, listeners=[heard.append], clock=manual_clock)
     breaker.execute(works)
@@ -576,7 +591,8 @@ def test_a_listener_may_call_back_and_may_fail(monkeypatch: pytest.MonkeyPatch) 
 
     fail(breaker)
     assert breaker.state is CircuitState.CLOSED
-    assert [str(each.exc_value) for each in unraisable] == ["transition", "transition"]
+    ours = [str(each.exc_value) for each in unraisable if isinstance(each.exc_value, RuntimeError)]
+    assert ours == ["transition", "transition"]
 
 
 def test_a_listener_that_has_left_hears_nothing() -> None:

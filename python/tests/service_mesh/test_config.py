@@ -39,7 +39,11 @@ def test_a_timedelta_is_as_good_as_seconds_and_reads_as_seconds():
         ("half_open_max_calls", 2**70, f"half_open_max_calls is {2**70}; allowed: 1 to 16777215"),
         ("timeout_seconds", -1, "timeout_seconds is -1; allowed: a finite number of seconds, at least 0"),
         ("timeout_seconds", float("nan"), "timeout_seconds is NaN; allowed: a finite number of seconds, at least 0"),
-        ("timeout_seconds", timedelta(-1), "timeout_seconds is -86400; allowed: a finite number of seconds, at least 0"),
+        (
+            "timeout_seconds",
+            timedelta(-1),
+            "timeout_seconds is -86400; allowed: a finite number of seconds, at least 0",
+        ),
         ("timeout_max_seconds", 1, "timeout_max_seconds is 1; allowed: at least timeout_seconds, which is 30"),
         ("timeout_jitter_ratio", 1.5, "timeout_jitter_ratio is 1.5; allowed: 0 to 1"),
         ("consecutive", False, "consecutive is false; allowed: true, unless count_window or time_window is set"),

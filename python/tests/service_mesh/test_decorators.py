@@ -45,7 +45,7 @@ def test_arguments_arrive_as_they_were_given(decorate: Any) -> None:
     guarded = decorate(plain)
     assert guarded(1, c=3) == plain(1, c=3)
     assert guarded(1, 2, 3, 4, c=5, d=6) == plain(1, 2, 3, 4, c=5, d=6)
-    assert guarded(*[1, 2], **{"c": 3}) == plain(1, 2, c=3)
+    assert guarded(*[1, 2], c=3) == plain(1, 2, c=3)
     assert functools.partial(guarded, 1)(c=3) == plain(1, c=3)
     assert list(map(decorate(abs), [-1, -2])) == [1, 2]
     with pytest.raises(TypeError, match="missing 1 required keyword-only argument"):

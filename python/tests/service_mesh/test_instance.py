@@ -183,7 +183,7 @@ def test_a_subclass_that_hides_a_field_is_read_by_attribute():
     measured = [Measured("b", "api-2", 80), Measured("c", "api-3", 80)]
     balancer = LoadBalancer("least_connections", measured)
     measured[0].load = 3
-    assert {balancer.get_instance() .id for _ in range(20)} == {"c"}
+    assert {balancer.get_instance().id for _ in range(20)} == {"c"}
     measured[1].load = 4
     assert {balancer.get_instance().id for _ in range(20)} == {"b"}
 

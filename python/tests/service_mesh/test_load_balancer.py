@@ -67,7 +67,7 @@ def test_the_strategy_is_assigned_by_member_or_by_value():
         balancer.strategy = strategy
         assert balancer.strategy is strategy
     for wrong in ("round robin", 3, None):
-        with pytest.raises(ValueError, match="no load balancer strategy; there are \"round_robin\""):
+        with pytest.raises(ValueError, match='no load balancer strategy; there are "round_robin"'):
             balancer.strategy = wrong
     with pytest.raises(ValueError, match="least"):
         LoadBalancer("least")
@@ -121,7 +121,7 @@ def test_instances_is_a_live_mapping():
     registered = instances()
     balancer = LoadBalancer(instances=registered)
     known = balancer._instances
-    assert dict(known) == dict(zip("abc", registered)) and list(known) == ["a", "b", "c"]
+    assert dict(known) == dict(zip("abc", registered, strict=True)) and list(known) == ["a", "b", "c"]
     del known["a"]
     (fresh,) = instances("d")
     known["d"] = fresh

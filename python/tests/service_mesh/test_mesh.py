@@ -62,7 +62,9 @@ def test_it_is_a_mapping_of_names():
 
 def test_every_mistake_is_told_with_line_and_column(tmp_path):
     path = tmp_path / "mesh.toml"
-    path.write_text("[services.payments.retry]\nmax_retires = 5\n[services.payments.circuit_breaker]\nfailure_threshold = 0")
+    path.write_text(
+        "[services.payments.retry]\nmax_retires = 5\n[services.payments.circuit_breaker]\nfailure_threshold = 0"
+    )
     with pytest.raises(PolicyError) as raised:
         Mesh.from_file(path)
     error = raised.value

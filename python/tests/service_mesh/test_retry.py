@@ -11,7 +11,7 @@ import pickle
 import threading
 import time
 import urllib.error
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -38,7 +38,10 @@ def test_fields_are_the_seeds_in_its_order_and_may_be_assigned() -> None:
     policy = RetryPolicy(1, 2.0, 3.0, 4.0, False)
     assert (policy.max_retries, policy.initial_delay, policy.max_delay) == (1, 2.0, 3.0)
     assert (policy.exponential_base, policy.jitter) == (4.0, False)
-    assert repr(policy) == "RetryPolicy(max_retries=1, initial_delay=2.0, max_delay=3.0, exponential_base=4.0, jitter=False)"
+    assert (
+        repr(policy)
+        == "RetryPolicy(max_retries=1, initial_delay=2.0, max_delay=3.0, exponential_base=4.0, jitter=False)"
+    )
     policy.max_retries, policy.initial_delay, policy.max_delay = 5, timedelta(seconds=1), 100
     policy.exponential_base, policy.jitter = 3, "none"
     assert [policy.get_delay(attempt) for attempt in range(6)] == [1.0, 3.0, 9.0, 27.0, 81.0, 100.0]
@@ -309,7 +312,7 @@ class Response:
 
 
 def http_date(seconds: float) -> str:
-    return email.utils.format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
+    return email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
 @pytest.mark.parametrize(

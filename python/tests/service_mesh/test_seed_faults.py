@@ -93,7 +93,9 @@ def test_02_an_interrupted_probe_gives_its_place_back(interruption: type[BaseExc
 
 
 def test_03_no_more_probes_run_at_once_than_are_allowed() -> None:
-    config = CircuitBreakerConfig(failure_threshold=1, success_threshold=10_000, timeout_seconds=0, half_open_max_calls=1)
+    config = CircuitBreakerConfig(
+        failure_threshold=1, success_threshold=10_000, timeout_seconds=0, half_open_max_calls=1
+    )
     breaker = CircuitBreaker("b", config)
     trip(breaker)
     counted = threading.Lock()
@@ -398,7 +400,9 @@ def test_21_weights_of_zero_are_never_picked() -> None:
 def test_21_a_negative_weight_does_not_skew_the_others() -> None:
     lb = LoadBalancer(LoadBalancerStrategy.WEIGHTED)
     try:
-        a, b, c = (ServiceInstance(id=id, host=id, port=80, weight=weight) for id, weight in [("a", -3), ("b", 1), ("c", 1)])
+        a, b, c = (
+            ServiceInstance(id=id, host=id, port=80, weight=weight) for id, weight in [("a", -3), ("b", 1), ("c", 1)]
+        )
     except ValueError:
         return
     for instance in (a, b, c):

@@ -1,7 +1,6 @@
 """What a `ServiceProxy` promises to Python; the rules of a call are proved by the scenarios of `conformance/`."""
 
 import asyncio
-import copy
 import gc
 import inspect
 import threading
@@ -25,7 +24,6 @@ from codomyrmex.service_mesh.models import (
 from codomyrmex.service_mesh.retry import RetryBudget, RetryPolicy
 from codomyrmex.service_mesh.service_proxy import ServiceProxy
 from codomyrmex.service_mesh.testing import ManualClock, set_testing
-
 
 
 def instances(names="abc"):
@@ -241,7 +239,10 @@ def test_predicates_of_breaker_and_policy_say_each_their_part():
     payments = proxy(breaker=breaker, policy=policy)
     with pytest.raises(KeyError) as raised:
         payments.call(missing)
-    assert raised.value.__notes__ == ["the call of payments ended after 3 attempts"] and breaker.state is CircuitState.CLOSED
+    assert (
+        raised.value.__notes__ == ["the call of payments ended after 3 attempts"]
+        and breaker.state is CircuitState.CLOSED
+    )
 
 
 def test_a_result_may_be_a_failure_and_the_last_one_comes_back():
@@ -383,7 +384,11 @@ def test_it_decorates_functions_whose_first_parameter_is_the_instance():
         return f"{instance.id} {amount}"
 
     assert charge(5) == "a 5" and charge.service_proxy is payments
-    assert (charge.__name__, charge.__doc__, str(inspect.signature(charge))) == ("charge", "Charges.", "(amount: int) -> str")
+    assert (charge.__name__, charge.__doc__, str(inspect.signature(charge))) == (
+        "charge",
+        "Charges.",
+        "(amount: int) -> str",
+    )
     assert inspect.iscoroutinefunction(refund) and asyncio.run(refund(amount=3)) == "b 3"
 
 

@@ -8,7 +8,10 @@ from datetime import timedelta
 
 import pytest
 
+from codomyrmex.service_mesh import LoadBalancer, RetryPolicy, ServiceInstance, ServiceProxy
 from codomyrmex.service_mesh.testing import ManualClock, set_testing
+
+one_switch = pytest.mark.thread_unsafe(reason="it is one switch for the process")
 
 
 def test_a_clock_stands_still_until_it_is_moved(manual_clock: ManualClock) -> None:
@@ -105,3 +108,86 @@ def test_a_wait_under_trio_ends_when_the_clock_is_moved_there(manual_clock: Manu
 def test_a_call_makes_one_attempt_at_least(attempts: int) -> None:
     with pytest.raises(ValueError, match="attempts"):
         set_testing(attempts=attempts)
+
+
+class Failing:
+    """Counts its calls, and fails."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *_: object) -> None:
+        self.calls += 1
+        raise ConnectionError
+
+    async def asynchronous(self, *_: object) -> None:
+        self()
+
+
+def slow_policy(retries: int = 3) -> RetryPolicy:
+    return RetryPolicy(max_retries=retries, initial_delay=86400, max_delay=86400)
+
+
+def proxy() -> ServiceProxy:
+    instance = ServiceInstance(id="a", host="a", port=80)
+    return ServiceProxy(
+        "s", LoadBalancer(instances=[instance]), retry_policy=slow_policy(), instance_circuit_breaker=None
+    )
+
+
+def executes(failing: Failing) -> None:
+    slow_policy().execute(failing)
+
+
+def executes_async(failing: Failing) -> None:
+    asyncio.run(slow_policy().execute(failing.asynchronous))
+
+
+def iterates(failing: Failing) -> None:
+    for attempt in slow_policy():
+        with attempt:
+            failing()
+
+
+def calls(failing: Failing) -> None:
+    proxy().call(failing)
+
+
+def calls_async(failing: Failing) -> None:
+    asyncio.run(proxy().call(failing.asynchronous))
+
+
+WAYS = [executes, executes_async, iterates, calls, calls_async]
+
+
+@one_switch
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("attempts", "expected"), [(1, 1), (2, 2), (9, 4), (None, 4)])
+def test_nobody_waits_and_attempts_are_capped(way: object, attempts: int | None, expected: int) -> None:
+    failing = Failing()
+    with set_testing(attempts=attempts), pytest.raises(ConnectionError):
+        way(failing)  # type: ignore[operator]
+    assert failing.calls == expected
+
+
+@one_switch
+def test_what_was_set_before_holds_again_when_the_block_ends(manual_clock: ManualClock) -> None:
+    policy = RetryPolicy(max_retries=1, initial_delay=5, jitter=False, clock=manual_clock)
+    with set_testing(attempts=1):
+        with set_testing(attempts=None):
+            with set_testing(False), pytest.raises(ConnectionError):
+                policy.execute(Failing())
+            assert manual_clock.sleeps == [5]
+        failing = Failing()
+        with pytest.raises(ConnectionError):
+            policy.execute(failing)
+        assert failing.calls == 1
+    assert manual_clock.sleeps == [5]
+
+
+@one_switch
+def test_the_fixture_keeps_everybody_from_waiting(no_waiting: None) -> None:
+    failing = Failing()
+    with pytest.raises(ConnectionError):
+        executes(failing)
+    assert failing.calls == 4

@@ -19,7 +19,7 @@ pub(crate) struct Whole {
     pub(crate) sidecar: Sidecar,
     file: PathBuf,
     pub(crate) address: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     signals: UnboundedSender<Signal>,
     control: JoinHandle<Ended>,
     threads: Threads,
@@ -47,7 +47,7 @@ fn text(address: SocketAddr, admin: SocketAddr, policy: &str) -> String {
 
 impl Whole {
     /// Writes another policy, and waits until it is in force.
-    async fn reload(&self, policy: &str) {
+    pub(crate) async fn reload(&self, policy: &str) {
         std::fs::write(&self.file, text(self.address, self.admin, policy)).unwrap();
         let before = self.reloads().await;
         self.signals.send(Signal::Reload).unwrap();

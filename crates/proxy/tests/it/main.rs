@@ -5,6 +5,7 @@
 //! that happens.
 
 mod bodies;
+mod chaos;
 mod client;
 mod connections;
 mod control;
@@ -13,5 +14,7 @@ mod faults;
 mod forwarding;
 mod guard;
 mod guard_cases;
+mod relay;
 mod sidecar;
 mod upstream;
+mod zero_lost;

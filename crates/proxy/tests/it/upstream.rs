@@ -73,7 +73,16 @@ impl Upstream {
         F: Fn(Wire) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), script).await
+    }
+
+    /// The same at this address, where another may have been.
+    pub(crate) async fn start_at<F, Fut>(address: SocketAddr, script: F) -> Self
+    where
+        F: Fn(Wire) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Seen>::default();
         let task = tokio::spawn({
@@ -222,6 +231,11 @@ impl Wire {
         self.seen.count(&self.seen.ended);
     }
 
+    /// The connection itself, from its beginning.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream.into_inner()
+    }
+
     /// Whether the sidecar has ended the connection, without a wait for it.
     pub(crate) async fn is_ended(&mut self) -> bool {
         tokio::task::yield_now().await;
@@ -232,7 +246,12 @@ impl Wire {
 
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) {
-        let _ = self.stream.into_inner().set_zero_linger();
+        self.die_hard();
+    }
+
+    /// When it ends, it ends with a reset, as that of a process that is killed with bytes unread.
+    pub(crate) fn die_hard(&self) {
+        let _ = self.stream.get_ref().set_zero_linger();
     }
 }
 

@@ -40,7 +40,7 @@ def told(what: str, bounds: float | list[float] | None, got: float | None) -> No
 
 
 def row(what: str, bounds: list[Any], got: Sequence[float]) -> None:
-    if len(bounds) != len(got) or not all(contains(each, seen) for each, seen in zip(bounds, got)):
+    if len(bounds) != len(got) or not all(contains(each, seen) for each, seen in zip(bounds, got, strict=True)):
         raise mismatch(what, bounds, list(got))
 
 
@@ -48,5 +48,5 @@ def names(what: str, expected: str, got: Sequence[str | None]) -> None:
     """Names in a row; nobody is `-`, `a|b` is either."""
     choices = [word.split("|") for word in expected.split()]
     seen = [name or "-" for name in got]
-    if len(choices) != len(seen) or not all(name in each for each, name in zip(choices, seen)):
+    if len(choices) != len(seen) or not all(name in each for each, name in zip(choices, seen, strict=True)):
         raise mismatch(what, expected, " ".join(seen))

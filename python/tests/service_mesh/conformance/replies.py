@@ -56,7 +56,7 @@ class NestedRefusal(CircuitOpenError):
         return self.reply.kind
 
 
-ERRORS: dict[str, type[Replied] | type[NestedRefusal]] = {
+ERRORS: dict[str, type[Replied | NestedRefusal]] = {
     "error": Failed,
     "fatal": Fatal,
     "ignored": Ignored,

@@ -266,7 +266,10 @@ def test_the_scenario_holds(running: type[Any], scenario: Scenario) -> None:
 
 def test_nothing_is_skipped_but_what_is_declared() -> None:
     files = ("circuit_breaker.toml", "windows.toml")
-    panics = ["a panic is a failure and goes on unwinding", "a probe that panics trips it again and leaves no place taken"]
+    panics = [
+        "a panic is a failure and goes on unwinding",
+        "a probe that panics trips it again and leaves no place taken",
+    ]
     cancelled = [
         "a cancelled probe gives its place back and counts nothing",
         "a cancelled call neither counts nor clears the row",

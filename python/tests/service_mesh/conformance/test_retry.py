@@ -14,7 +14,11 @@ from .retry import Executed, play, play_budget
 from .scenarios import Scenario, parameters
 
 # The dataclass has the seed's names; the policy file says the unit.
-SEED_NAMES = {"initial_delay_seconds": "initial_delay", "max_delay_seconds": "max_delay", "retry_after_max_seconds": "retry_after_max"}
+SEED_NAMES = {
+    "initial_delay_seconds": "initial_delay",
+    "max_delay_seconds": "max_delay",
+    "retry_after_max_seconds": "retry_after_max",
+}
 
 
 def settings(table: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +89,32 @@ class AsyncDecorated(Async):
         return with_retry(self.policy)(asynchronous)()
 
 
-@pytest.mark.parametrize("driver", [Bare, Decorated, Async, AsyncDecorated])
+class Blocks(Bare):
+    """`for attempt in policy:`"""
+
+    def run(self, function: Any) -> Any:
+        result = None
+        for attempt in self.policy:
+            with attempt:
+                result = attempt.judge(function())
+        return result
+
+
+class AsyncBlocks(Bare):
+    """`async for attempt in policy:`"""
+
+    def run(self, function: Any) -> Any:
+        async def call() -> Any:
+            result = None
+            async for attempt in self.policy:
+                async with attempt:
+                    result = attempt.judge(function())
+            return result
+
+        return self.clock.run(call())
+
+
+@pytest.mark.parametrize("driver", [Bare, Decorated, Blocks, Async, AsyncDecorated, AsyncBlocks])
 @pytest.mark.parametrize("scenario", parameters("retry.toml", set()))
 def test_the_scenario_holds(driver: type[Bare], scenario: Scenario) -> None:
     scenario.only("config", "config_error", "budget")

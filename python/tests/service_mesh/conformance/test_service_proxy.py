@@ -85,8 +85,8 @@ def proxy_of(table: dict[str, Any], clock: ManualClock) -> ServiceProxy:
         LoadBalancer(table.get("strategy", "round_robin"), clock=clock),
         CircuitBreaker(SERVICE, config_of(breaker), clock=clock),
         RetryPolicy(**settings(table.get("retry", {})), **RETRY_PREDICATES, clock=clock),
-        instance_circuit_breaker=False if own == "off" else config_of({**breaker, **own}),
-        budget=False if budget == "off" else RetryBudget(**budget, clock=clock),
+        instance_circuit_breaker=None if own == "off" else config_of({**breaker, **own}),
+        budget=None if budget == "off" else RetryBudget(**budget, clock=clock),
         clock=clock,
         **{LIMITS[key]: value for key, value in table.get("config", {}).items()},
     )
@@ -337,7 +337,7 @@ CAN = {Threads: {"overlap"}, Tasks: {"overlap", "cancel", "stop_attempts"}}
         for parameter in parameters("service_proxy.toml", can)
     ],
 )
-def test_the_scenario_holds(driver: type[Threads] | type[Tasks], scenario: Scenario) -> None:
+def test_the_scenario_holds(driver: type[Threads | Tasks], scenario: Scenario) -> None:
     scenario.only(
         "strategy", "instances", "circuit_breaker", "instance_circuit_breaker", "retry", "budget", "config", "answers"
     )

@@ -50,5 +50,7 @@ def test_the_options_of_a_retry_are_the_arguments_of_its_policy() -> None:
 
 
 def test_the_options_of_a_breaker_are_its_arguments() -> None:
-    arguments = [name for name in inspect.signature(_native.CircuitBreaker).parameters if name not in ("name", "config")]
+    arguments = [
+        name for name in inspect.signature(_native.CircuitBreaker).parameters if name not in ("name", "config")
+    ]
     assert [*fields.CircuitBreakerOptions.__annotations__][-len(arguments) :] == arguments

@@ -196,7 +196,7 @@ def test_two_threads_that_take_turns_see_one_breaker(config: Config, timelines: 
         try:
             for action, argument in timelines[me]:
                 with turn:
-                    turn.wait_for(lambda: whose == me or finished[other])
+                    turn.wait_for(lambda: whose == me or finished[other])  # noqa: B023  # it is to see who is next
                     if failures:
                         return
                     pair.step(action, argument)

@@ -33,7 +33,9 @@ def test_a_delay_is_the_models(attempt: int, first: float, base: float, longest:
 
 @given(attempts, seconds, bases, seconds, st.sampled_from([True, "full", "equal", "decorrelated"]))
 @settings(deadline=None)
-def test_jitter_stays_within_its_bounds(attempt: int, first: float, base: float, longest: float, jitter: bool | str) -> None:
+def test_jitter_stays_within_its_bounds(
+    attempt: int, first: float, base: float, longest: float, jitter: bool | str
+) -> None:
     policy = RetryPolicy(initial_delay=first, exponential_base=base, max_delay=longest, jitter=jitter)
     backoff = float(delay(attempt, Fraction(first), Fraction(base), Fraction(longest)))
     least = {True: backoff / 2, "full": 0, "equal": backoff / 2, "decorrelated": min(first, longest)}[jitter]

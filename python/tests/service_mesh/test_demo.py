@@ -1,0 +1,78 @@
+"""`python -m codomyrmex.service_mesh demo`, as a person runs it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "codomyrmex.service_mesh"]
+
+
+def told(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.thread_unsafe
+def test_no_caller_notices_that_servers_fail_hang_and_die() -> None:
+    demo = told("demo")
+    assert (demo.returncode, demo.stderr) == (0, "")
+    summary = re.search(
+        r"^(\d+) calls, (\d+) retries, 0 failed: no caller noticed anything$", demo.stdout, re.MULTILINE
+    )
+    assert summary is not None, demo.stdout
+    calls, retries = map(int, summary.groups())
+    assert calls > 500
+    # Each of the three troubles was met, and passed by.
+    assert 0 < retries < calls / 5
+    for server in ("alpha", "beta", "gamma"):
+        assert re.search(rf"{server} +circuit tripped", demo.stdout)
+        assert re.search(rf"{server} +probed at .*: circuit reset, recovered", demo.stdout)
+
+
+@pytest.mark.thread_unsafe
+def test_ctrl_c_tells_what_is_known_until_then() -> None:
+    with subprocess.Popen([*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None and demo.stderr is not None
+        line = ""
+        while "all are well" not in line:
+            line = demo.stdout.readline()
+            assert line, demo.stderr.read()
+        demo.send_signal(signal.SIGINT)
+        out, err = demo.communicate(timeout=30)
+    assert (demo.returncode, err) == (130, "")
+    assert "interrupted by Ctrl-C after" in out
+    assert re.search(r"^until the interruption \d+ calls, ", out, re.MULTILINE)
+
+
+@pytest.mark.thread_unsafe
+def test_a_closed_pipe_is_no_error() -> None:
+    with subprocess.Popen([*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None and demo.stderr is not None
+        demo.stdout.readline()
+        demo.stdout.close()
+        demo.send_signal(signal.SIGINT)
+        assert demo.stderr.read() == ""
+    assert demo.returncode == 130
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["demo", "--help"]])
+def test_help_says_what_it_does(arguments: list[str]) -> None:
+    helped = told(*arguments)
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert helped.stdout.startswith("Usage: python -m codomyrmex.service_mesh demo\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["dmeo"], "there is no command dmeo, only demo; try --help\n"),
+        (["demo", "--fast"], "demo takes no arguments, but was given --fast; try --help\n"),
+    ],
+)
+def test_a_wrong_argument_is_one_clear_error(arguments: list[str], error: str) -> None:
+    wrong = told(*arguments)
+    assert (wrong.returncode, wrong.stdout, wrong.stderr) == (2, "", error)
