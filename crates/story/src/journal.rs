@@ -1,7 +1,7 @@
 //! What happened, as it is told: the events of the proxy while they happen, and the sums at the end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -129,9 +129,9 @@ impl Journal {
             let passed = (now - since).max(0.1);
             #[expect(clippy::cast_precision_loss, reason = "a rate that a person reads")]
             let rate = (answered - before) as f64 / passed;
-            line += &format!("{name} {} {rate:3.0}/s   ", mark(state));
+            let _ = write!(line, "{name} {} {rate:3.0}/s   ", mark(state));
         }
-        line += &format!("{} answered, {} failed", sum.all_answered(), sum.failed);
+        let _ = write!(line, "{} answered, {} failed", sum.all_answered(), sum.failed);
         pages.screen.show(line);
     }
 
@@ -204,6 +204,7 @@ impl Pages {
             if let Some(server) = NAMES.iter().position(|known| Some(*known) == name) {
                 self.proxy.made[server] += 1;
                 self.proxy.succeeded[server] += u64::from(attempt.outcome == Some(Outcome::Success));
+                self.proxy.too_late[server] += u64::from(attempt.timed_out);
             }
         }
         for pair in story.attempts.windows(2) {

@@ -53,7 +53,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let caller = Caller::new(proxy.clone());
     let interrupt = async {
         if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     };
     let played = stage.play(&proxy, || caller.clone(), interrupt).await;
