@@ -93,7 +93,7 @@ compare: ## all figures, anew into COMPARE.md: 5 minutes, keep the machine quiet
 # Programs that nobody here has written, before and behind the sidecar. Debian's are installed where they are missing and
 # that is possible; Python's live in an environment of their own. Some of them are where only root's PATH looks.
 SIDECAR_PEERS = target/sidecar-peers
-sidecar-peers: export PATH := $(PATH):/usr/sbin
+sidecar-peers bench-sidecar: export PATH := $(PATH):/usr/sbin
 sidecar-peers: sidecar-programs $(SIDECAR_PEERS)/stamp ## the sidecar among curl, nginx, dnsmasq, httpx, websockets and uvicorn
 	$(CARGO) build -p service-mesh-proxy
 	cd crates/proxy/tests/peers && SERVICE_MESH=$(CURDIR)/target/debug/service-mesh PYTHONDONTWRITEBYTECODE=1 \
@@ -194,6 +194,13 @@ bench-python: ## Python: time it beside its peers, anew into COMPARE.md: 5 minut
 	$(BENCH_ENVIRONMENT)/bin/python python/bench > target/python.md
 	cd peers && $(CARGO) run --quiet --release -p peers-bench --bin splice python ../COMPARE.md < ../target/python.md
 
+bench-sidecar: ## the sidecar's CPU for a request beside nginx, anew into COMPARE.md: 4 minutes, keep the machine quiet
+	@{ command -v wrk && command -v nginx; } >/dev/null \
+		|| { test "$$(id -u)" = 0 && apt-get install -y --no-install-recommends wrk nginx-light; } \
+		|| { echo "wrk and nginx are missing: apt-get install wrk nginx-light"; exit 1; }
+	$(CARGO) build --release -p service-mesh-proxy
+	$(PYTHON) crates/proxy/bench/cpu.py target/release/service-mesh --page COMPARE.md
+
 bench-instructions: valgrind ## count instructions; fails where a commit has made a path dearer by more than 5 %
 	$(CARGO) run --release -p service-mesh-bench --bin instructions -- check
 
@@ -208,4 +215,4 @@ clean: ## remove what was built
 	$(CARGO) clean
 
 .PHONY: help test demo quickstart sidecar-peers sidecar-programs tower tonic reqwest format format-check lint features unit doctest prose conformance loom loom-full schema docs \
-	clean python python-wheel python-wheel-abi3 python-test python-others python-sdist python-suite python-format python-lint bench bench-python compare bench-instructions record-instructions valgrind
+	clean python python-wheel python-wheel-abi3 python-test python-others python-sdist python-suite python-format python-lint bench bench-python bench-sidecar compare bench-instructions record-instructions valgrind

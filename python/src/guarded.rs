@@ -84,8 +84,8 @@ pub(crate) fn guard_with_circuit_breaker<'py>(
     make::<WithCircuitBreaker>(func, breaker.as_any(), Native::Circuit { core: circuit.core().clone(), circuit })
 }
 
-/// `breaker._begin`, and `breaker._succeed` that gives the result back, for a closure that calls them for every call: a method of `PyO3`'s costs 15 ns
-/// more each.
+/// `breaker._begin`, and `breaker._succeed` that gives the result back, for a closure that calls them for every call: a
+/// method of `PyO3`'s costs 15 ns more each.
 #[pyfunction]
 pub(crate) fn halves_of_a_call<'py>(
     breaker: &Bound<'py, CircuitBreaker>,

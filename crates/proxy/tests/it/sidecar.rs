@@ -19,7 +19,11 @@ pub(crate) struct Running {
 /// A sidecar of this policy, which is given a listener on a free port.
 pub(crate) fn serve(policy: &str) -> Running {
     let text = format!("[listeners.web]\naddress = \"127.0.0.1:0\"\n{policy}");
-    let sidecar = Sidecar::from_policy(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+    serve_sidecar(Sidecar::from_policy(&text).unwrap_or_else(|error| panic!("{text}\n{error}")))
+}
+
+/// One that is made already, at its first listener.
+pub(crate) fn serve_sidecar(sidecar: Sidecar) -> Running {
     let server = Server::bind(&sidecar, 1).unwrap();
     let address = server.addresses()[0].1;
     let (shutdown, drain): (Shutdown, Drain) = Shutdown::new();
