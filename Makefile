@@ -10,7 +10,10 @@ help: ## list the verbs
 
 test: format-check lint features unit doctest loom docs tower tonic reqwest quickstart sidecar-peers python ## everything that CI checks; sets up what it needs
 
-quickstart: ## the main job: three servers, trouble, and a story
+demo: ## three servers in trouble, and callers before the sidecar who do not notice: nine seconds
+	$(CARGO) run --release -p service-mesh-proxy -- demo
+
+quickstart: ## the same story by the library, without a sidecar
 	$(CARGO) run --release --bin quickstart
 
 tower: ## a tower client over hyper, and three servers
@@ -211,5 +214,5 @@ valgrind:
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help test quickstart sidecar-peers sidecar-programs tower tonic reqwest format format-check lint features unit doctest prose conformance loom loom-full schema docs \
+.PHONY: help test demo quickstart sidecar-peers sidecar-programs tower tonic reqwest format format-check lint features unit doctest prose conformance loom loom-full schema docs \
 	clean python python-wheel python-wheel-abi3 python-test python-others python-sdist python-suite python-format python-lint bench bench-python bench-sidecar compare bench-instructions record-instructions valgrind

@@ -7,6 +7,7 @@
 mod bodies;
 mod chaos;
 mod client;
+mod command;
 mod conformance;
 mod connections;
 mod control;
