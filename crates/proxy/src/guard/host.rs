@@ -102,6 +102,8 @@ fn is_of_a_name(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -142,6 +144,34 @@ mod tests {
             "a%2eb",
         ] {
             assert_eq!(host_len(field.as_bytes()), None, "{field}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_proper_host_is_as_long_as_it_is(
+            name in prop_oneof![
+                "[a-zA-Z0-9_~-]{1,20}(\\.[a-zA-Z0-9_~-]{1,20}){0,4}\\.?",
+                any::<[u8; 4]>().prop_map(|ip| std::net::Ipv4Addr::from(ip).to_string()),
+                any::<[u8; 16]>().prop_map(|ip| format!("[{}]", std::net::Ipv6Addr::from(ip))),
+            ],
+            port in proptest::option::of(any::<u16>()),
+        ) {
+            let field = port.map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
+            prop_assert_eq!(host_len(field.as_bytes()), Some(name.len()));
+        }
+
+        #[test]
+        fn whatever_is_let_through_is_read_by_all_in_one_way(
+            field in proptest::collection::vec(
+                prop_oneof![Just(b':'), Just(b'@'), Just(b'['), Just(b']'), Just(b'%'), Just(b'1'), any::<u8>()], 0..20),
+        ) {
+            let Some(len) = host_len(&field) else { return Ok(()) };
+            let text = std::str::from_utf8(&field).expect("nothing beyond ASCII");
+            let (host, port) = text.split_at(len);
+            prop_assert!(!host.contains(['@', '/', '\\', ',', '%', ' ', '?', '#']), "{text}");
+            prop_assert!(!host.contains(':') || host.starts_with('['), "{text}");
+            prop_assert!(port.is_empty() || port == ":" || port[1..].parse::<u16>().is_ok(), "{text}");
         }
     }
 }

@@ -66,6 +66,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.stream.get_mut().shutdown().await.unwrap();
     }
 
+    /// The same where the sidecar may have ended the connection before.
+    pub(crate) async fn try_half_close(&mut self) -> std::io::Result<()> {
+        self.stream.get_mut().shutdown().await
+    }
+
     /// The response to what was asked by GET; none if the connection ends instead.
     pub(crate) async fn reply(&mut self) -> Option<Reply> {
         self.reply_to("GET").await

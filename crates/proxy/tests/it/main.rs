@@ -5,6 +5,7 @@
 //! that happens.
 
 mod bodies;
+mod chance;
 mod chaos;
 mod client;
 mod command;
