@@ -8,16 +8,19 @@ LOOM_MAX_PREEMPTIONS ?= 3
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: format-check lint features unit doctest loom docs tower tonic quickstart python ## everything that CI checks; sets up what it needs
+test: format-check lint features unit doctest loom docs tower tonic reqwest quickstart sidecar-peers python ## everything that CI checks; sets up what it needs
 
 quickstart: ## the main job: three servers, trouble, and a story
-	$(CARGO) run --release --example quickstart
+	$(CARGO) run --release --bin quickstart
 
 tower: ## a tower client over hyper, and three servers
 	$(CARGO) run -p service-mesh --features tokio,tower --example tower_hyper
 
 tonic: ## a gRPC client with tonic, in a workspace of its own: lint it and run it
 	cd examples/tonic && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings && $(CARGO) run
+
+reqwest: ## an HTTP client with reqwest, in a workspace of its own: lint it and run it
+	cd examples/reqwest && $(CARGO) fmt --check && $(CARGO) clippy -- -D warnings && $(CARGO) run
 
 format: ## format the code
 	$(CARGO) fmt --all
@@ -51,7 +54,7 @@ doctest: ## every documented example runs
 prose: ## what the pages name exists; their examples run as doctests
 	$(CARGO) test -p service-mesh --all-features --test prose
 
-conformance: ## the scenarios of conformance/, by the pure core, the sync and the async driver
+conformance: ## the scenarios of conformance/, by the pure core and the sync, async and tower drivers
 	$(CARGO) test -p service-mesh --all-features --test it conformance
 
 loom: ## model-check the races, with bounded pre-emptions
@@ -83,6 +86,25 @@ compare: ## all figures, anew into COMPARE.md: 5 minutes, keep the machine quiet
 	cd peers && $(CARGO) build --release -p peers-bench --bin splice
 	cd peers && for table in faults figures memory; do \
 		target/release/splice $$table ../COMPARE.md < target/$$table.md || exit 1; done
+
+# Programs that nobody here has written, before and behind the sidecar. Debian's are installed where they are missing and
+# that is possible; Python's live in an environment of their own. Some of them are where only root's PATH looks.
+SIDECAR_PEERS = target/sidecar-peers
+sidecar-peers bench-sidecar: export PATH := $(PATH):/usr/sbin
+sidecar-peers: sidecar-programs $(SIDECAR_PEERS)/stamp ## the sidecar among curl, nginx, dnsmasq, httpx, websockets and uvicorn
+	$(CARGO) build -p service-mesh-proxy
+	cd crates/proxy/tests/peers && SERVICE_MESH=$(CURDIR)/target/debug/service-mesh PYTHONDONTWRITEBYTECODE=1 \
+		$(CURDIR)/$(SIDECAR_PEERS)/bin/pytest --quiet $(PYTEST)
+
+sidecar-programs:
+	@{ command -v curl && command -v nginx && command -v dnsmasq; } >/dev/null \
+		|| { test "$$(id -u)" = 0 && apt-get install -y --no-install-recommends curl nginx-light dnsmasq-base; } \
+		|| { echo "curl, nginx and dnsmasq, the sidecar's peers, are missing: apt-get install curl nginx-light dnsmasq-base"; exit 1; }
+
+$(SIDECAR_PEERS)/stamp: crates/proxy/tests/peers/requirements.txt
+	test -x $(SIDECAR_PEERS)/bin/pip || $(PYTHON) -m venv --clear $(SIDECAR_PEERS)
+	$(SIDECAR_PEERS)/bin/python -m pip install --quiet --upgrade --requirement $<
+	touch $@
 
 # Whoever works on the Python door needs PYTHON, 3.11 or later with venv; the rest is set up in target/python. What the
 # tests import and what checks and builds is said in the groups of pyproject.toml, once.
@@ -136,12 +158,12 @@ python-suite: $(PYTHON_TOOLS)/stamp
 		bin/pytest --quiet --config-file=$(CURDIR)/pyproject.toml $(PYTEST) $(CURDIR)/python/tests
 
 python-format: $(PYTHON_TOOLS)/stamp ## Python: format the code, and sort its imports
-	$(PYTHON_TOOLS)/bin/ruff format --quiet python
-	$(PYTHON_TOOLS)/bin/ruff check --quiet --select I --fix python
+	$(PYTHON_TOOLS)/bin/ruff format --quiet python crates/proxy
+	$(PYTHON_TOOLS)/bin/ruff check --quiet --select I --fix python crates/proxy
 
 python-lint: python-wheel ## Python: format, lint, and types; the stubs agree with the wheel
-	$(PYTHON_TOOLS)/bin/ruff format --check --quiet --diff python
-	$(PYTHON_TOOLS)/bin/ruff check --quiet python
+	$(PYTHON_TOOLS)/bin/ruff format --check --quiet --diff python crates/proxy
+	$(PYTHON_TOOLS)/bin/ruff check --quiet python crates/proxy
 	$(PYTHON_TOOLS)/bin/mypy
 	$(PYTHON_TOOLS)/bin/pyright --pythonpath $(PYTHON_TOOLS)/bin/python
 	$(PYTHON_TOOLS)/bin/python -m pip install --quiet --no-index --force-reinstall $(PYTHON_WHEELS)/own/*.whl
@@ -168,6 +190,13 @@ bench-python: ## Python: time it beside its peers, anew into COMPARE.md: 5 minut
 	$(BENCH_ENVIRONMENT)/bin/python python/bench > target/python.md
 	cd peers && $(CARGO) run --quiet --release -p peers-bench --bin splice python ../COMPARE.md < ../target/python.md
 
+bench-sidecar: ## the sidecar's CPU for a request beside nginx, anew into COMPARE.md: 4 minutes, keep the machine quiet
+	@{ command -v wrk && command -v nginx; } >/dev/null \
+		|| { test "$$(id -u)" = 0 && apt-get install -y --no-install-recommends wrk nginx-light; } \
+		|| { echo "wrk and nginx are missing: apt-get install wrk nginx-light"; exit 1; }
+	$(CARGO) build --release -p service-mesh-proxy
+	$(PYTHON) crates/proxy/bench/cpu.py target/release/service-mesh --page COMPARE.md
+
 bench-instructions: valgrind ## count instructions; fails where a commit has made a path dearer by more than 5 %
 	$(CARGO) run --release -p service-mesh-bench --bin instructions -- check
 
@@ -181,5 +210,5 @@ valgrind:
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help test quickstart tower tonic format format-check lint features unit doctest prose conformance loom loom-full schema docs \
-	clean python python-wheel python-wheel-abi3 python-test python-others python-sdist python-suite python-format python-lint bench bench-python compare bench-instructions record-instructions valgrind
+.PHONY: help test quickstart sidecar-peers sidecar-programs tower tonic reqwest format format-check lint features unit doctest prose conformance loom loom-full schema docs \
+	clean python python-wheel python-wheel-abi3 python-test python-others python-sdist python-suite python-format python-lint bench bench-python bench-sidecar compare bench-instructions record-instructions valgrind

@@ -75,16 +75,16 @@ impl Parts {
         memory: &mut Memory,
     ) -> PyResult<Result<Attempt<P>, Refused>> {
         // All are named beforehand: the machine picks from those who were registered when it began.
-        let mut named = Vec::new();
-        while let Some(id) = self.choose(py, &memory.tried, &named)? {
+        let mut chosen = Vec::new();
+        while let Some(id) = self.choose(py, &memory.tried, &chosen)? {
             let circuit = self.core().instance_circuit_breaker(&id);
-            named.push(id);
+            chosen.push(id);
             if circuit.is_none_or(|circuit| circuit.can_execute()) {
                 break;
             }
         }
-        let mut next = named.into_iter();
-        let admitted = call.admit_by(|| next.next());
+        let mut chosen = chosen.into_iter();
+        let admitted = call.admit_by(|| chosen.next());
         memory.tried.extend(admitted.as_ref().ok().map(|attempt| attempt.instance().id.clone()));
         Ok(admitted)
     }
@@ -218,12 +218,11 @@ impl Parts {
         memory: &mut Memory,
     ) -> PyResult<Next<'py, P>> {
         self.catch_up(py)?;
-        let (number, kind) = (attempt.number(), attempt.timed_out());
+        let number = attempt.number();
         let last_one = attempts_at_most().is_some_and(|most| number >= most) || self.policy == Policy::Executes;
-        match attempt.settle(Answer::failure().retryable(!last_one)) {
-            Verdict::Return => Err(self.stopped(py, &kind, number, memory.last.take())),
-            Verdict::Refused(refused) => Err(self.refusal(py, &refused, memory.last.take())),
-            Verdict::Retry { after, call } => Ok(Next::Retry { after: self.wait(py, after, None, number)?, call }),
+        match attempt.stop(Answer::failure().retryable(!last_one)) {
+            Ok((after, call)) => Ok(Next::Retry { after: self.wait(py, after, None, number)?, call }),
+            Err(refused) => Err(self.refusal(py, &refused, memory.last.take())),
         }
     }
 

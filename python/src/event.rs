@@ -31,10 +31,21 @@ pub(crate) fn circuit_event<'py>(py: Python<'py>, name: &str, event: &Event) -> 
             "probes_written_off"
         }
         EventKind::EjectionCapped => "ejection_capped",
-        EventKind::Retry { attempts, after } => {
+        EventKind::Retry { attempts, instance, cause, after } => {
             told.set_item("retry_after", after.as_secs_f64())?;
-            told.set_item("details", details(py, [("attempts", *attempts)])?)?;
+            let details = details(py, [("attempts", *attempts)])?;
+            details.set_item("instance", instance)?;
+            details.set_item("cause", cause.as_str())?;
+            told.set_item("details", details)?;
             "retry"
+        }
+        EventKind::GivenUp { attempts, instance, cause, reason } => {
+            told.set_item("reason", reason.as_str())?;
+            let details = details(py, [("attempts", *attempts)])?;
+            details.set_item("instance", instance)?;
+            details.set_item("cause", cause.as_str())?;
+            told.set_item("details", details)?;
+            "given_up"
         }
         EventKind::BudgetExhausted => "budget_exhausted",
         EventKind::Story(_) => "story",

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use service_mesh::{AttemptStory, Ending, Outcome, PassedOver, Story};
+use service_mesh::{AttemptStory, Ending, GivenUp, Outcome, PassedOver, Story};
 
 /// The `Story` of `service_proxy.py`.
 pub(crate) fn story<'py>(py: Python<'py>, story: &Story) -> PyResult<Bound<'py, PyAny>> {
@@ -14,10 +14,11 @@ pub(crate) fn story<'py>(py: Python<'py>, story: &Story) -> PyResult<Bound<'py, 
         "ending",
         match &story.ending {
             Ending::Returned(outcome) => outcome.as_str(),
-            Ending::Refused(kind) => kind.as_str(),
+            Ending::Refused(kind) | Ending::TimedOut(kind) => kind.as_str(),
             Ending::Abandoned => "abandoned",
         },
     )?;
+    told.set_item("given_up", story.given_up.map(GivenUp::as_str))?;
     told.set_item("took", story.took.as_secs_f64())?;
     told.set_item("text", story.to_string())?;
     made(py, "Story", &told)
@@ -29,6 +30,7 @@ fn attempt_story<'py>(py: Python<'py>, attempt: &AttemptStory) -> PyResult<Bound
     told.set_item("instance", &attempt.instance)?;
     told.set_item("passed_over", PyTuple::new(py, passed_over?)?)?;
     told.set_item("outcome", attempt.outcome.map(Outcome::as_str))?;
+    told.set_item("timed_out", attempt.timed_out)?;
     told.set_item("began_after", attempt.began_after.as_secs_f64())?;
     told.set_item("took", attempt.took.as_secs_f64())?;
     made(py, "AttemptStory", &told)

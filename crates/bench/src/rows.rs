@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use service_mesh::{
-    CircuitBreaker, CircuitBreakerConfig, CircuitState, CountWindow, LoadBalancer, LoadBalancerStrategy, RetryBudget,
-    RetryPolicy, ServiceInstance, ServiceProxy, Target, TimeWindow,
+    CallOptions, CircuitBreaker, CircuitBreakerConfig, CircuitState, CountWindow, LoadBalancer, LoadBalancerStrategy,
+    Outcome, RetryBudget, RetryPolicy, ServiceInstance, ServiceProxy, Target, TimeWindow,
 };
 
 use crate::{Row, work, work_that_fails_one_in_four};
@@ -31,7 +31,7 @@ fn breakers() -> Vec<Row> {
     let config = CircuitBreakerConfig::builder().failure_threshold(1).timeout(Duration::from_secs(3600));
     let open = CircuitBreaker::with_config("b", config.build().expect("a valid configuration"));
     open.record_failure();
-    let after = open.clone();
+    let (after, permits) = (open.clone(), open.clone());
     vec![
         // Three over the function alone, which takes one.
         succeeds("breaker, Closed: success", CircuitBreaker::new("b")).bar(4.0, 4.0),
@@ -41,6 +41,11 @@ fn breakers() -> Vec<Row> {
         })
         .bar(25.0, 30.0)
         .holds(move || after.state() == CircuitState::Open),
+        // Without the error that names the circuit.
+        ours("breaker, Open: refusal of a permit", move |_| {
+            let _ = black_box(permits.try_acquire());
+        })
+        .bar(25.0, 30.0),
         succeeds("count window of 100: success", with_count_window()).bar(5.0, 5.0),
         fails_one_in_four("count window of 100: one failure in four", with_count_window()).bar(40.0, 110.0),
         succeeds("time window of 10 s: success", with_time_window()).bar(40.0, 50.0),
@@ -88,9 +93,13 @@ fn picks() -> Vec<Row> {
         pick("pick of 10: random", LoadBalancerStrategy::Random, 10).bar(18.0, 20.0),
         pick("pick of 10: weighted", LoadBalancerStrategy::Weighted, 10).bar(25.0, 80.0),
         pick("pick of 1000: weighted", LoadBalancerStrategy::Weighted, 1000),
-        lease("pick of 3: least connections, with lease", 3).bar(40.0, 220.0),
-        lease("pick of 10: least connections, with lease", 10).bar(50.0, 220.0),
-        lease("pick of 1000: least connections, with lease", 1000),
+        lease("pick of 3: least connections, with lease", LoadBalancerStrategy::LeastConnections, 3).bar(40.0, 220.0),
+        lease("pick of 10: least connections, with lease", LoadBalancerStrategy::LeastConnections, 10).bar(50.0, 220.0),
+        lease("pick of 1000: least connections, with lease", LoadBalancerStrategy::LeastConnections, 1000),
+        lease("pick of 10: two random choices, with lease", LoadBalancerStrategy::P2c, 10).bar(35.0, 130.0),
+        lease_and_settle("pick of 10: peak EWMA, with lease and update", LoadBalancerStrategy::PeakEwma, 10)
+            .bar(80.0, 190.0),
+        pick_by_key("pick of 1000: hash by key", 1000).bar(25.0, 30.0),
     ]
 }
 
@@ -101,13 +110,36 @@ fn pick(what: &'static str, strategy: LoadBalancerStrategy, instances: u16) -> R
     })
 }
 
-fn lease(what: &'static str, instances: u16) -> Row {
-    let balancer = balancer(LoadBalancerStrategy::LeastConnections, instances);
+fn pick_by_key(what: &'static str, instances: u16) -> Row {
+    let balancer = balancer(LoadBalancerStrategy::ConsistentHash, instances);
+    ours(what, move |run| {
+        black_box(balancer.pick_for(&run).map(|picked| picked.port));
+    })
+}
+
+fn lease(what: &'static str, strategy: LoadBalancerStrategy, instances: u16) -> Row {
+    let balancer = balancer(strategy, instances);
     let after = balancer.clone();
     ours(what, move |_| {
         black_box(balancer.acquire());
     })
-    .holds(move || after.endpoints().iter().all(|endpoint| endpoint.in_flight == 0))
+    .holds(move || is_given_back(&after))
+}
+
+/// The strategy learns how long the call took.
+fn lease_and_settle(what: &'static str, strategy: LoadBalancerStrategy, instances: u16) -> Row {
+    let balancer = balancer(strategy, instances);
+    let after = balancer.clone();
+    ours(what, move |_| {
+        if let Some(lease) = black_box(balancer.acquire()) {
+            lease.settle(Outcome::Success);
+        }
+    })
+    .holds(move || is_given_back(&after))
+}
+
+fn is_given_back(balancer: &LoadBalancer) -> bool {
+    balancer.endpoints().iter().all(|endpoint| endpoint.in_flight == 0)
 }
 
 fn balancer(strategy: LoadBalancerStrategy, instances: u16) -> LoadBalancer {
@@ -138,18 +170,37 @@ fn retries() -> Vec<Row> {
 }
 
 fn proxies() -> Vec<Row> {
-    vec![sync_call(proxy()), async_call(proxy())]
+    let round_robin = || proxy(LoadBalancerStrategy::RoundRobin);
+    vec![
+        sync_call("whole call of 3, sync: success", round_robin()).bar(60.0, 250.0),
+        sync_call("call through a proxy: P2C", proxy(LoadBalancerStrategy::P2c)).bar(70.0, 250.0),
+        call_with_a_deadline(round_robin()),
+        async_call(round_robin()),
+    ]
 }
 
-fn sync_call(proxy: ServiceProxy) -> Row {
+fn sync_call(what: &'static str, proxy: ServiceProxy) -> Row {
     let after = proxy.clone();
-    ours("whole call of 3, sync: success", move |run| {
+    ours(what, move |run| {
         let _ = black_box(proxy.call(|attempt| {
             black_box(attempt.instance().port);
             work(run)
         }));
     })
-    .bar(60.0, 250.0)
+    .holds(move || is_idle(&after))
+}
+
+/// Two readings of the clock more: when it begins, and whether its result came in time.
+fn call_with_a_deadline(proxy: ServiceProxy) -> Row {
+    let after = proxy.clone();
+    let options = CallOptions::new().timeout(Duration::from_secs(3600));
+    ours("call with a deadline", move |run| {
+        let _ = black_box(proxy.call_with(&options, |attempt| {
+            black_box(attempt.instance().port);
+            work(run)
+        }));
+    })
+    .bar(100.0, 290.0)
     .holds(move || is_idle(&after))
 }
 
@@ -165,8 +216,8 @@ fn async_call(proxy: ServiceProxy) -> Row {
     .holds(move || is_idle(&after))
 }
 
-fn proxy() -> ServiceProxy {
-    let proxy = ServiceProxy::new("s");
+fn proxy(strategy: LoadBalancerStrategy) -> ServiceProxy {
+    let proxy = ServiceProxy::builder("s").load_balancer(LoadBalancer::new(strategy)).build();
     for n in 0..3 {
         proxy.load_balancer().register(ServiceInstance::new(n.to_string(), "h", n));
     }
@@ -174,8 +225,7 @@ fn proxy() -> ServiceProxy {
 }
 
 fn is_idle(proxy: &ServiceProxy) -> bool {
-    let leased = proxy.load_balancer().endpoints().iter().any(|endpoint| endpoint.in_flight > 0);
-    !leased && proxy.circuit_breaker().state() == CircuitState::Closed
+    is_given_back(proxy.load_balancer()) && proxy.circuit_breaker().state() == CircuitState::Closed
 }
 
 /// The answer of a future that never waits. No executor: it would be measured too.

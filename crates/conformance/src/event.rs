@@ -44,6 +44,16 @@ pub fn probes_written_off_words(probes: u32) -> String {
     format!("probes_written_off: {probes}")
 }
 
+/// A retry, after what came of the attempt before: `retry: a timed_out`.
+pub fn retry_words(instance: &str, cause: &str) -> String {
+    format!("retry: {instance} {cause}")
+}
+
+/// No retry, for lack of time: `given_up: past_deadline`.
+pub fn given_up_words(reason: &str) -> String {
+    format!("given_up: {reason}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,7 +35,9 @@ pub mod load_balancer;
 pub mod retry;
 pub mod service_proxy;
 
-pub use event::{late_outcome_words, probes_written_off_words, refusal_words, transition_words};
+pub use event::{
+    given_up_words, late_outcome_words, probes_written_off_words, refusal_words, retry_words, transition_words,
+};
 pub use file::{FormatError, Scenario, ScenarioFile, scenarios_directory};
 pub use need::Need;
 pub use reply::{Refusal, Reply, ReplyKind};

@@ -32,8 +32,8 @@ pub trait Driver {
     fn now(&mut self) -> Duration;
     /// From now on the instance answers so, except to held calls.
     fn set_answer(&mut self, instance: &str, answer: Answer);
-    /// Makes one call from begin to end.
-    fn call(&mut self) -> Progress;
+    /// Makes one call from begin to end, which may take no longer than its own timeout, where it has one.
+    fn call(&mut self, timeout: Option<Duration>) -> Progress;
     /// Begins so many calls, one after the other, each as far as it goes without time passing; then lets time pass, to
     /// one timer after the other, until all are over. In the order in which they began.
     fn callers(&mut self, callers: u32) -> Vec<Progress>;
@@ -67,8 +67,10 @@ pub trait Driver {
     fn leased(&mut self, id: &str) -> u64;
     /// What a listener heard since it was asked last: changes of state in the words of
     /// [`transition_words`](crate::transition_words), write-offs in those of
-    /// [`probes_written_off_words`](crate::probes_written_off_words), and `ejection_capped` and `budget_exhausted`, each
-    /// after the name of whom it befell, as in `api/a: ejection_capped`. The rest is left out.
+    /// [`probes_written_off_words`](crate::probes_written_off_words), retries in those of
+    /// [`retry_words`](crate::retry_words), what was given up for lack of time in those of
+    /// [`given_up_words`](crate::given_up_words), and `ejection_capped` and `budget_exhausted`, each after the name of whom
+    /// it befell, as in `api/a: ejection_capped`. The rest is left out.
     fn take_events(&mut self) -> Vec<String>;
 }
 
@@ -99,6 +101,18 @@ pub struct Ended {
     pub cause: Option<ReplyKind>,
     /// The number of attempts, where it is told beside the result.
     pub attempts: Option<u32>,
+    /// What its story tells, where one was [asked for](Given::explained) and the driver has it.
+    pub story: Option<Told>,
+}
+
+/// What the story of a call tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What came of each attempt: `success`, `failure`, `neutral` or `timed_out`; `-` if it was cancelled.
+    pub outcomes: Vec<String>,
+    /// Why there was no other attempt: `not_retryable`, `retries_spent`, `retry_after_too_long`, `past_deadline` or
+    /// `budget_spent`.
+    pub given_up: Option<String>,
 }
 
 /// What the caller of a proxy got.
@@ -193,6 +207,8 @@ pub struct Given {
     pub budget: Option<RetryBudgetConfig>,
     /// Time limits, and how instances leave and return.
     pub config: ServiceProxyConfig,
+    /// Whether each call is asked for its story.
+    pub explained: bool,
 }
 
 /// One scenario.
@@ -314,6 +330,7 @@ struct Step {
     #[serde(default)]
     reset: bool,
 
+    timeout_seconds: Option<Span>,
     with: Option<Reply>,
     stalled_seconds: Option<Span>,
     times: Option<u32>,
@@ -326,6 +343,8 @@ struct Step {
     cause: Option<ReplyKind>,
     sleeps_seconds: Option<Vec<Bounds>>,
     took_seconds: Option<Bounds>,
+    outcomes: Option<Names>,
+    given_up: Option<String>,
     ended: Option<BTreeMap<String, Returned>>,
 
     state: Option<CircuitState>,
@@ -338,6 +357,7 @@ struct Step {
     instance_half_open_calls: Option<BTreeMap<String, u64>>,
     leased: Option<BTreeMap<String, u64>>,
     events: Option<Vec<String>>,
+    retries: Option<Vec<String>>,
 }
 
 /// The held calls of a scenario, and how many attempts of each were seen.
@@ -368,6 +388,7 @@ impl Step {
         belongs(
             action,
             &[
+                ("timeout_seconds", self.timeout_seconds.is_some(), &["call"]),
                 ("with", self.with.is_some(), &["answer"]),
                 ("stalled_seconds", self.stalled_seconds.is_some(), &["drop"]),
                 ("times", self.times.is_some(), &["call"]),
@@ -375,6 +396,8 @@ impl Step {
                 ("attempts_at", self.attempts_at.is_some(), &["call", "callers"]),
                 ("returns", self.returns.is_some(), calling),
                 ("took_seconds", self.took_seconds.is_some(), &["call", "callers"]),
+                ("outcomes", self.outcomes.is_some(), &["call", "answer"]),
+                ("given_up", self.given_up.is_some(), &["call", "answer"]),
                 ("ended", self.ended.is_some(), &["advance_seconds"]),
             ],
         )?;
@@ -388,6 +411,12 @@ impl Step {
         }
         if self.cause.is_some() && !self.returns.is_some_and(Returned::is_refusal) {
             return Err("`cause` wants `returns` to be a refusal".to_owned());
+        }
+        if self.outcomes.is_some() && self.returns.is_none() {
+            return Err("`outcomes` wants `returns`".to_owned());
+        }
+        if self.given_up.is_some() && self.outcomes.is_none() {
+            return Err("`given_up` wants `outcomes`".to_owned());
         }
         match action {
             "call" if self.tries.is_none() && self.attempts_at.is_none() => {
@@ -431,7 +460,8 @@ impl Step {
 
     fn act(&self, held: &mut Held, driver: &mut impl Driver) -> Checked {
         if self.call {
-            return self.all((0..self.times.unwrap_or(1)).map(|_| driver.call()));
+            let timeout = self.timeout_seconds.map(|timeout| timeout.0);
+            return self.all((0..self.times.unwrap_or(1)).map(|_| driver.call(timeout)));
         }
         if let Some(callers) = self.callers {
             return self.all(driver.callers(callers));
@@ -515,6 +545,11 @@ impl Step {
         if let Some(attempts) = ended.attempts {
             same("attempts told", &progress.tried.len(), &(attempts as usize))?;
         }
+        if let (Some(expected), Some(told)) = (&self.outcomes, &ended.story) {
+            let outcomes: Vec<_> = told.outcomes.iter().cloned().map(Some).collect();
+            names("outcomes", expected, &outcomes)?;
+            same("given_up", &self.given_up, &told.given_up)?;
+        }
         if let CameBack::CircuitOpen { name, refusal } = &ended.came_back {
             same("the refusing circuit", &SERVICE, &name.as_str())?;
             same_if_given("refused", self.refused.as_ref(), &refusal.reason)?;
@@ -576,7 +611,12 @@ impl Step {
         for (id, expected) in self.leased.iter().flatten() {
             same(&format!("leased of {id}"), expected, &driver.leased(id))?;
         }
-        let events = driver.take_events();
+        let (retries, events): (Vec<_>, Vec<_>) =
+            driver.take_events().into_iter().partition(|event| retry_of(event).is_some());
+        if let Some(expected) = &self.retries {
+            let causes: Vec<_> = retries.iter().filter_map(|event| retry_of(event)).collect();
+            same("retries", &expected.iter().map(String::as_str).collect(), &causes)?;
+        }
         if let Some(expected) = &self.events {
             same("events", &by_name(expected), &by_name(&events))?;
         }
@@ -593,6 +633,11 @@ fn everything_was_given_back(held: &Held, driver: &mut impl Driver) -> Checked {
         same(&format!("half_open_calls of {id} with no call running"), &0, &places)?;
     }
     Ok(())
+}
+
+/// What came of the attempt that is followed by a retry, if the event is one.
+fn retry_of(event: &str) -> Option<&str> {
+    event.split_once(": ")?.1.strip_prefix("retry: ")
 }
 
 /// Events of one circuit come in order; among several, no order is promised.
@@ -667,6 +712,7 @@ impl ServiceProxyScenario {
                 Budget::On(config) => Some(config.clone()),
             },
             config: self.config.clone(),
+            explained: self.steps.iter().any(|step| step.get_ref().outcomes.is_some()),
         })
     }
 

@@ -276,6 +276,8 @@ fn check(key: &Ident, allows: &Allows, value: &Expr) -> syn::Result<Checked> {
             let number = text.parse().ok().filter(|number| (min..=max).contains(&number));
             match number {
                 Some(number) => return Ok(Checked::Count(number)),
+                // As the configuration itself says it.
+                None if text.parse::<i128>().is_ok_and(|number| number < i128::from(*min)) => format!("{min} or more"),
                 None => format!("{min} to {max}"),
             }
         }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::config::{config, factor, in_range};
+use crate::config::{config, count, factor, in_range};
 use crate::{ConfigError, CountWindow, TimeWindow};
 
 /// The largest threshold: the packed state of a breaker counts in 24 bits.
@@ -26,7 +26,7 @@ config! {
     /// assert_eq!(config.success_threshold(), 2);
     ///
     /// let wrong = CircuitBreakerConfig::builder().failure_threshold(0).build().unwrap_err();
-    /// assert_eq!(wrong.to_string(), "failure_threshold is 0; allowed: 1 to 16777215");
+    /// assert_eq!(wrong.to_string(), "failure_threshold is 0; allowed: 1 or more");
     /// # Ok::<(), service_mesh_models::ConfigError>(())
     /// ```
     CircuitBreakerConfig, CircuitBreakerConfigBuilder {
@@ -63,9 +63,9 @@ config! {
 
 impl CircuitBreakerConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        in_range("failure_threshold", self.failure_threshold, 1..=COUNT_MAX)?;
-        in_range("success_threshold", self.success_threshold, 1..=COUNT_MAX)?;
-        in_range("half_open_max_calls", self.half_open_max_calls, 1..=COUNT_MAX)?;
+        count("failure_threshold", self.failure_threshold, 1..=COUNT_MAX)?;
+        count("success_threshold", self.success_threshold, 1..=COUNT_MAX)?;
+        count("half_open_max_calls", self.half_open_max_calls, 1..=COUNT_MAX)?;
         factor("timeout_multiplier", self.timeout_multiplier)?;
         in_range("timeout_jitter_ratio", self.timeout_jitter_ratio, 0.0..=1.0)?;
         if let Some(max) = self.timeout_max.filter(|max| *max < self.timeout) {
@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn each_refusal_names_field_value_and_range() {
         let builder = CircuitBreakerConfig::builder;
-        assert_eq!(refusal(builder().failure_threshold(0)), "failure_threshold is 0; allowed: 1 to 16777215");
-        assert_eq!(refusal(builder().success_threshold(0)), "success_threshold is 0; allowed: 1 to 16777215");
+        assert_eq!(refusal(builder().failure_threshold(0)), "failure_threshold is 0; allowed: 1 or more");
+        assert_eq!(refusal(builder().success_threshold(0)), "success_threshold is 0; allowed: 1 or more");
         assert_eq!(
             refusal(builder().half_open_max_calls(1 << 24)),
             "half_open_max_calls is 16777216; allowed: 1 to 16777215"
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<CircuitBreakerConfig>(&written).unwrap(), config);
 
         let refuse = |text| serde_json::from_str::<CircuitBreakerConfig>(text).unwrap_err().to_string();
-        assert!(refuse(r#"{"failure_threshold": 0}"#).contains("failure_threshold is 0; allowed: 1 to 16777215"));
+        assert!(refuse(r#"{"failure_threshold": 0}"#).contains("failure_threshold is 0; allowed: 1 or more"));
         assert!(refuse(r#"{"timeout_seconds": -1}"#).contains("-1; allowed: a finite number of seconds, at least 0"));
         assert!(refuse(r#"{"timeout": 1}"#).contains("unknown field `timeout`"));
     }

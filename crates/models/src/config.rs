@@ -156,6 +156,14 @@ pub(crate) fn in_range<T: PartialOrd + Display>(
     Err(ConfigError::new(field, value, format!("{} to {}", range.start(), range.end())))
 }
 
+/// Refuses a count below the least or above the most. Whoever is below it need not read how many bits there are.
+pub(crate) fn count(field: &'static str, value: u32, range: RangeInclusive<u32>) -> Result<(), ConfigError> {
+    if value < *range.start() {
+        return Err(ConfigError::new(field, value, format!("{} or more", range.start())));
+    }
+    in_range(field, value, range)
+}
+
 /// Refuses a factor that would shrink what it multiplies.
 pub(crate) fn factor(field: &'static str, value: f64) -> Result<(), ConfigError> {
     if value >= 1.0 && value.is_finite() {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::ConfigError;
-use crate::config::{config, in_range, positive_ratio};
+use crate::config::{config, count, positive_ratio};
 
 /// The largest window: 2 bits an outcome make a quarter of a mebibyte.
 const SIZE_MAX: u32 = 1 << 20;
@@ -37,8 +37,8 @@ config! {
 
 impl CountWindow {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        in_range("size", self.size, 1..=SIZE_MAX)?;
-        in_range("minimum_calls", self.minimum_calls, 1..=u32::MAX)?;
+        count("size", self.size, 1..=SIZE_MAX)?;
+        count("minimum_calls", self.minimum_calls, 1..=u32::MAX)?;
         ratios("count_window", self.failure_ratio, self.slow_call_ratio, self.slow_call)
     }
 }
@@ -55,8 +55,14 @@ pub(crate) fn ratios(
     }
     match (slow_call_ratio, slow_call) {
         (Some(ratio), Some(_)) => positive_ratio("slow_call_ratio", ratio),
-        (Some(_), None) => Err(ConfigError::new("slow_call_seconds", "missing", "needed by slow_call_ratio")),
-        (None, Some(_)) => Err(ConfigError::new("slow_call_ratio", "missing", "needed by slow_call_seconds")),
+        (Some(_), None) => {
+            let allowed = "a number of seconds, since slow_call_ratio is set";
+            Err(ConfigError::new("slow_call_seconds", "missing", allowed))
+        }
+        (None, Some(_)) => {
+            let allowed = "above 0, at most 1, since slow_call_seconds is set";
+            Err(ConfigError::new("slow_call_ratio", "missing", allowed))
+        }
         (None, None) if failure_ratio.is_none() => {
             Err(ConfigError::new(window, "without a rule", "failure_ratio, slow_call_ratio, or both"))
         }

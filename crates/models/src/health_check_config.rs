@@ -5,8 +5,8 @@ use core::str::FromStr;
 use core::time::Duration;
 
 use crate::circuit_state::{UnknownWord, find};
-use crate::config::{config, in_range};
-use crate::{ConfigError, seconds::above_zero};
+use crate::config::{config, count, in_range};
+use crate::{ConfigError, StatusRanges, is_method, seconds::above_zero};
 
 config! {
     /// How the sidecar asks an instance whether it is well. The libraries read it and leave it alone.
@@ -31,8 +31,16 @@ config! {
         /// Bad answers in a row that make a healthy instance unhealthy. At least 1, default 3.
         fall: u32 = 3
         ;
+        /// The port that is asked. At least 1; default: the instance's own.
+        port: u16,
         /// What is asked for over HTTP; begins with a slash. Default `/`.
         path: String,
+        /// How it is asked for over HTTP. Default `GET`.
+        method: String,
+        /// The host that is asked for over HTTP. Default: the instance's address.
+        host: String,
+        /// The statuses that are good answers over HTTP, as `200-299, 304`. Default `200-299`.
+        statuses: StatusRanges,
     }
 }
 
@@ -44,18 +52,49 @@ impl HealthCheckConfig {
             let allowed = format!("at most interval_seconds, which is {}", self.interval.as_secs_f64());
             return Err(ConfigError::new("timeout_seconds", self.timeout.as_secs_f64(), allowed));
         }
-        in_range("rise", self.rise, 1..=u32::MAX)?;
-        in_range("fall", self.fall, 1..=u32::MAX)?;
+        count("rise", self.rise, 1..=u32::MAX)?;
+        count("fall", self.fall, 1..=u32::MAX)?;
+        in_range("port", self.port.unwrap_or(1), 1..=u16::MAX)?;
+        if self.kind == HealthCheckType::Tcp {
+            return self.of_http().map_or(Ok(()), |(field, value)| {
+                Err(ConfigError::new(field, format_args!("{value:?}"), "none where type is \"tcp\""))
+            });
+        }
         match &self.path {
-            Some(path) if self.kind == HealthCheckType::Tcp => {
-                Err(ConfigError::new("path", format_args!("{path:?}"), "none where type is \"tcp\""))
-            }
-            Some(path) if !path.starts_with('/') => {
+            Some(path) if !is_path(path) => {
                 Err(ConfigError::new("path", format_args!("{path:?}"), "a path that begins with /"))
+            }
+            _ => Ok(()),
+        }?;
+        match &self.method {
+            Some(method) if !is_method(method) => {
+                Err(ConfigError::new("method", format_args!("{method:?}"), "a method in capital letters, as GET"))
+            }
+            _ => Ok(()),
+        }?;
+        match &self.host {
+            Some(host) if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err(ConfigError::new("host", format_args!("{host:?}"), "a host, with or without a port"))
             }
             _ => Ok(()),
         }
     }
+
+    /// The first field that is given and means something over HTTP only.
+    fn of_http(&self) -> Option<(&'static str, String)> {
+        let fields = [
+            ("path", self.path.clone()),
+            ("method", self.method.clone()),
+            ("host", self.host.clone()),
+            ("statuses", self.statuses.as_ref().map(ToString::to_string)),
+        ];
+        fields.into_iter().find_map(|(field, value)| value.map(|value| (field, value)))
+    }
+}
+
+/// Whether a request can ask for it: no blanks, no control characters, and no fragment.
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
 /// What a health check asks. `Display`, `FromStr` and serde use the words `http` and `tcp`.
@@ -111,11 +150,24 @@ mod tests {
             refusal(builder().timeout(Duration::from_secs(11))),
             "timeout_seconds is 11; allowed: at most interval_seconds, which is 10"
         );
-        assert_eq!(refusal(builder().rise(0)), "rise is 0; allowed: 1 to 4294967295");
+        assert_eq!(refusal(builder().rise(0)), "rise is 0; allowed: 1 or more");
         assert_eq!(refusal(builder().path(String::from("x"))), "path is \"x\"; allowed: a path that begins with /");
         assert_eq!(
             refusal(builder().kind(HealthCheckType::Tcp).path(String::from("/"))),
             "path is \"/\"; allowed: none where type is \"tcp\""
         );
+        assert_eq!(
+            refusal(builder().kind(HealthCheckType::Tcp).statuses(StatusRanges::default())),
+            "statuses is \"200-299\"; allowed: none where type is \"tcp\""
+        );
+        assert_eq!(
+            refusal(builder().method(String::from("get"))),
+            "method is \"get\"; allowed: a method in capital letters, as GET"
+        );
+        assert_eq!(
+            refusal(builder().host(String::from("a b"))),
+            "host is \"a b\"; allowed: a host, with or without a port"
+        );
+        assert_eq!(refusal(builder().port(0)), "port is 0; allowed: 1 to 65535");
     }
 }

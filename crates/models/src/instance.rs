@@ -14,11 +14,17 @@ use std::collections::BTreeMap;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceInstance {
-    /// Names the instance within its balancer; registering the same id again replaces it.
+    /// Names the instance within its balancer; registering the same id again replaces it. Not empty.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "read::some_text"))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub id: String,
-    /// A host name or an IP address; an IPv6 address stands without brackets.
+    /// A host name or an IP address; an IPv6 address stands without brackets. Not empty.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "read::some_text"))]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub host: String,
-    /// The port.
+    /// The port. Above 0.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "read::port"))]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub port: u16,
     /// Its share of the calls, relative to the others. Default 1; 0 drains it: no new calls.
     #[cfg_attr(feature = "serde", serde(default = "one"))]
@@ -36,6 +42,9 @@ pub struct ServiceInstance {
 
 impl ServiceInstance {
     /// An instance of weight 1, healthy, without connections or metadata.
+    ///
+    /// Nothing is checked here, nor when it is registered: an empty id names an instance like any other, and to an empty
+    /// host or port 0 the calls fail. What is read, from the policy file or by serde, is refused there.
     pub fn new(id: impl Into<String>, host: impl Into<String>, port: u16) -> Self {
         Self {
             id: id.into(),
@@ -86,6 +95,23 @@ impl ServiceInstance {
 }
 
 #[cfg(feature = "serde")]
+mod read {
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    pub(super) fn some_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() { Err(D::Error::custom("it is empty; expected some text")) } else { Ok(text) }
+    }
+
+    pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+        match u16::deserialize(deserializer)? {
+            0 => Err(D::Error::custom("the port is 0; allowed: 1 to 65535")),
+            port => Ok(port),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
 fn one() -> u32 {
     1
 }
@@ -93,4 +119,20 @@ fn one() -> u32 {
 #[cfg(feature = "serde")]
 fn yes() -> bool {
     true
+}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_that_is_read_has_an_id_and_an_address() {
+        let read = |text: &str| serde_json::from_str::<ServiceInstance>(text).map_err(|error| error.to_string());
+        assert_eq!(read(r#"{"id": "1", "host": "api-1", "port": 8080}"#), Ok(ServiceInstance::new("1", "api-1", 8080)));
+        for wrong in [r#"{"id": "", "host": "h", "port": 1}"#, r#"{"id": "1", "host": "", "port": 1}"#] {
+            assert!(read(wrong).unwrap_err().starts_with("it is empty; expected some text"));
+        }
+        let refused = read(r#"{"id": "1", "host": "h", "port": 0}"#).unwrap_err();
+        assert!(refused.starts_with("the port is 0; allowed: 1 to 65535"), "{refused}");
+    }
 }

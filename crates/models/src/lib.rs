@@ -28,40 +28,56 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod access_log_config;
+mod admin_config;
+mod authority;
 mod budget_config;
 mod circuit_breaker_config;
 mod circuit_state;
 mod config;
 mod count_window;
+mod discovery_config;
+mod drain_config;
 mod error;
 mod health_check_config;
 mod instance;
 mod limits_config;
+mod listen_address;
+mod listener_config;
 mod policy_file;
 mod retry_config;
+mod route_config;
 mod seconds;
 mod service_policy;
 mod service_proxy_config;
-mod sidecar_config;
+mod status_ranges;
 mod strategy;
 mod time_window;
 mod timeouts_config;
 mod transition;
 
+pub use access_log_config::{AccessLogConfig, AccessLogConfigBuilder, AccessLogMode};
+pub use admin_config::AdminConfig;
+pub use authority::{Authority, is_host_name};
 pub use budget_config::{RetryBudgetConfig, RetryBudgetConfigBuilder};
 pub use circuit_breaker_config::{CircuitBreakerConfig, CircuitBreakerConfigBuilder};
 pub use circuit_state::{CircuitState, UnknownWord};
 pub use count_window::{CountWindow, CountWindowBuilder};
+pub use discovery_config::{DiscoveryConfig, DiscoveryQuery};
+pub use drain_config::{DrainConfig, DrainConfigBuilder};
 pub use error::{CircuitOpenError, ConfigError, NoHealthyInstanceError, RefusalReason};
 pub use health_check_config::{HealthCheckConfig, HealthCheckConfigBuilder, HealthCheckType};
 pub use instance::ServiceInstance;
 pub use limits_config::{LimitsConfig, LimitsConfigBuilder};
+pub use listen_address::ListenAddress;
+pub use listener_config::{ListenerConfig, ListenerLimitsConfig, ListenerLimitsConfigBuilder};
 pub use policy_file::PolicyFile;
 pub use retry_config::{Jitter, RetryConfig, RetryConfigBuilder};
+pub use route_config::{RouteConfig, is_method};
 pub use seconds::duration_from_seconds;
 pub use service_policy::{InstanceCircuitBreaker, ServicePolicy};
 pub use service_proxy_config::{ServiceProxyConfig, ServiceProxyConfigBuilder};
-pub use sidecar_config::{AdminConfig, ListenerConfig, RouteConfig};
+pub use status_ranges::StatusRanges;
 pub use strategy::LoadBalancerStrategy;
 pub use time_window::{TimeWindow, TimeWindowBuilder};
 pub use timeouts_config::{TimeoutsConfig, TimeoutsConfigBuilder};

@@ -1,7 +1,7 @@
 //! How much the sidecar takes on for one service.
 
 use crate::ConfigError;
-use crate::config::{config, in_range};
+use crate::config::{config, count};
 
 config! {
     /// How much the sidecar takes on for one service. The libraries read it and leave it alone.
@@ -21,18 +21,19 @@ config! {
         in_flight: u32 = 1024,
         /// Requests that wait for their turn; 0 refuses at once. Default 1,024.
         queue: u32 = 1024,
-        /// The largest head of a request or a response, in bytes. At least 1,024, default 65,536.
+        /// The largest head of an instance's answer, in bytes; of requests the listener's limit says that. At least 8,192,
+        /// default 65,536.
         header_bytes: u32 = 65_536
         ;
-        /// The largest body of a request, in bytes. Default: no limit.
+        /// The largest body of a request, in bytes; the listener's limit holds too. Default: no limit.
         body_bytes: u64,
     }
 }
 
 impl LimitsConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        in_range("connections", self.connections, 1..=u32::MAX)?;
-        in_range("in_flight", self.in_flight, 1..=u32::MAX)?;
-        in_range("header_bytes", self.header_bytes, 1024..=u32::MAX)
+        count("connections", self.connections, 1..=u32::MAX)?;
+        count("in_flight", self.in_flight, 1..=u32::MAX)?;
+        count("header_bytes", self.header_bytes, 8192..=u32::MAX)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{AdminConfig, ListenerConfig, RouteConfig, ServicePolicy};
+use crate::{AccessLogConfig, AdminConfig, DrainConfig, ListenerConfig, RouteConfig, ServicePolicy};
 
 /// All that the policy file says, with every default filled in and everything checked. `service-mesh` reads it, with
 /// its feature `policy_file`; serde writes it.
@@ -21,11 +21,15 @@ pub struct PolicyFile {
     /// Where the sidecar listens, by name.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "BTreeMap::is_empty"))]
     pub listeners: BTreeMap<String, ListenerConfig>,
-    /// Which of the sidecar's requests go where; the first that fits decides.
+    /// Which of the sidecar's requests go where, the most specific first: the first that fits decides.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Vec::is_empty"))]
     pub routes: Vec<RouteConfig>,
     /// The sidecar's own pages. Default: none.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     #[cfg_attr(feature = "schema", schemars(with = "AdminConfig"))]
     pub admin: Option<AdminConfig>,
+    /// Which requests the sidecar writes down.
+    pub access_log: AccessLogConfig,
+    /// How the sidecar ends when it is told to.
+    pub drain: DrainConfig,
 }

@@ -28,7 +28,8 @@ config! {
         max_delay in "max_delay_seconds": Duration = Duration::from_secs(10),
         /// What each further retry multiplies the wait by. At least 1, default 2.
         exponential_base: f64 = 2.0,
-        /// The chance in the wait. Default [`Jitter::Proportional`], which the seed calls `true`.
+        /// The chance in the wait. Default [`Jitter::Proportional`], which the seed calls `true`. A `Retry-After` is waited
+        /// for in full; all but `none` add up to a tenth of it, within `retry_after_max` and the call's deadline.
         jitter: Jitter = Jitter::Proportional,
         /// The longest `Retry-After` that is waited for, in seconds in the policy file; beyond it the call gives up at once.
         /// Default 60 s.

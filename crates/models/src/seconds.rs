@@ -31,6 +31,14 @@ pub(crate) fn above_zero(field: &'static str, duration: Duration) -> Result<(), 
     if duration.is_zero() { Err(ConfigError::new(field, 0, "above 0")) } else { Ok(()) }
 }
 
+/// Refuses a limit of no time, under which nothing could be done. That there is no limit is said by leaving it out.
+pub(crate) fn time_limit(field: &'static str, limit: Option<Duration>) -> Result<(), ConfigError> {
+    match limit {
+        Some(Duration::ZERO) => Err(ConfigError::new(field, 0, "above 0, or none at all for no limit")),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(feature = "serde")]
 pub(crate) mod codec {
     use core::time::Duration;

@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::{
-    CircuitBreakerConfig, ConfigError, HealthCheckConfig, LimitsConfig, LoadBalancerStrategy, RetryBudgetConfig,
-    RetryConfig, ServiceInstance, ServiceProxyConfig, TimeoutsConfig,
+    CircuitBreakerConfig, ConfigError, DiscoveryConfig, HealthCheckConfig, LimitsConfig, LoadBalancerStrategy,
+    RetryBudgetConfig, RetryConfig, ServiceInstance, ServiceProxyConfig, TimeoutsConfig,
 };
 
 /// All that the policy file says of one service: `[services.NAME]`.
@@ -19,6 +19,10 @@ pub struct ServicePolicy {
     /// The instances, in their order. Default: none; they are registered by code or by discovery.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Vec::is_empty"))]
     pub instances: Vec<ServiceInstance>,
+    /// Where the sidecar finds the instances, instead of a list of them. Default: nowhere.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "schema", schemars(with = "DiscoveryConfig"))]
+    pub discovery: Option<DiscoveryConfig>,
     /// When the service's circuit trips, and how it recovers.
     pub circuit_breaker: CircuitBreakerConfig,
     /// The same for the circuit of each instance. What is not said is as in `circuit_breaker`; `false` switches these
@@ -59,6 +63,7 @@ impl Default for ServicePolicy {
         Self {
             strategy: LoadBalancerStrategy::default(),
             instances: Vec::new(),
+            discovery: None,
             circuit_breaker: CircuitBreakerConfig::default(),
             instance_circuit_breaker: InstanceCircuitBreaker::default(),
             retry: RetryConfig::default(),

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::ConfigError;
 use crate::config::{config, in_range, positive_ratio};
+use crate::seconds::time_limit;
 
 config! {
     /// What a service proxy adds to the configurations of its parts: time limits, and how instances leave and return.
@@ -24,8 +25,8 @@ config! {
         /// The share of calls whose story is told to the listeners. 0 to 1, default 0.
         explain_ratio: f64 = 0.0
         ;
-        /// How long a call may take, retries and waits included; in seconds in the policy file. With 0 every call fails
-        /// with deadline exceeded, and nothing is tried; default: no limit.
+        /// How long a call may take, retries and waits included; in seconds in the policy file. Above 0;
+        /// default: no limit.
         call_timeout in "call_timeout_seconds": Duration,
         /// How long one attempt may take, in seconds in the policy file. Above 0; default: no limit. One that takes longer
         /// is a failure of its instance; only an async driver can stop it.
@@ -37,9 +38,23 @@ impl ServiceProxyConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         positive_ratio("max_ejected_ratio", self.max_ejected_ratio)?;
         in_range("explain_ratio", self.explain_ratio, 0.0..=1.0)?;
-        if self.attempt_timeout == Some(Duration::ZERO) {
-            return Err(ConfigError::new("attempt_timeout_seconds", 0, "above 0, or none for no limit"));
-        }
-        Ok(())
+        time_limit("call_timeout_seconds", self.call_timeout)?;
+        time_limit("attempt_timeout_seconds", self.attempt_timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_no_time_is_refused() {
+        let refusal = |builder: ServiceProxyConfigBuilder| builder.build().unwrap_err().to_string();
+        let builder = ServiceProxyConfig::builder;
+        let allowed = "allowed: above 0, or none at all for no limit";
+        let refused = refusal(builder().call_timeout(Duration::ZERO));
+        assert_eq!(refused, format!("call_timeout_seconds is 0; {allowed}"));
+        let refused = refusal(builder().attempt_timeout(Duration::ZERO));
+        assert_eq!(refused, format!("attempt_timeout_seconds is 0; {allowed}"));
     }
 }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::ConfigError;
-use crate::config::{config, in_range};
+use crate::config::{config, count};
 use crate::count_window::ratios;
 
 config! {
@@ -39,8 +39,8 @@ config! {
 
 impl TimeWindow {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        in_range("buckets", self.buckets, 10..=1000)?;
-        in_range("minimum_calls", self.minimum_calls, 1..=u32::MAX)?;
+        count("buckets", self.buckets, 10..=1000)?;
+        count("minimum_calls", self.minimum_calls, 1..=u32::MAX)?;
         if self.duration / self.buckets == Duration::ZERO {
             let least = format!("at least {} (a nanosecond a bucket)", f64::from(self.buckets) * 1e-9);
             return Err(ConfigError::new("duration_seconds", self.duration.as_secs_f64(), least));

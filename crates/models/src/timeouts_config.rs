@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::ConfigError;
 use crate::config::config;
-use crate::seconds::above_zero;
+use crate::seconds::time_limit;
 
 config! {
     /// How long the steps of a call may take. Each is off unless it is given.
@@ -21,7 +21,8 @@ config! {
     /// ```
     TimeoutsConfig, TimeoutsConfigBuilder {
         ;
-        /// How long a call may take, retries and waits included; in seconds in the policy file. Default: no limit.
+        /// How long a call may take, retries and waits included; in seconds in the policy file. Above 0; default: no
+        /// limit.
         call in "call_seconds": Duration,
         /// How long one attempt may take. Above 0; default: no limit.
         attempt in "attempt_seconds": Duration,
@@ -29,7 +30,7 @@ config! {
         connect in "connect_seconds": Duration,
         /// How long a connection may lie idle before the sidecar ends it. Above 0; default: the sidecar's.
         idle in "idle_seconds": Duration,
-        /// How long a client may take to send the head of a request. Above 0; default: the sidecar's.
+        /// How long an instance may take to send the head of its answer. Above 0; default: as long as the attempt.
         header in "header_seconds": Duration,
     }
 }
@@ -37,11 +38,12 @@ config! {
 impl TimeoutsConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         let limits = [
+            ("call_seconds", self.call),
             ("attempt_seconds", self.attempt),
             ("connect_seconds", self.connect),
             ("idle_seconds", self.idle),
             ("header_seconds", self.header),
         ];
-        limits.into_iter().try_for_each(|(field, limit)| limit.map_or(Ok(()), |limit| above_zero(field, limit)))
+        limits.into_iter().try_for_each(|(field, limit)| time_limit(field, limit))
     }
 }

@@ -99,6 +99,15 @@ impl Environment {
         }
     }
 
+    /// The present time or some milliseconds before it: see [`Clock::coarse`].
+    #[inline]
+    pub fn coarse(&self) -> Timestamp {
+        match &self.given {
+            None => SystemClock.coarse(),
+            Some(given) => given.clock.coarse(),
+        }
+    }
+
     /// The source of chance.
     #[inline]
     pub fn chance(&self) -> Chance {
@@ -146,6 +155,12 @@ impl<'a> Moment<'a> {
     #[inline]
     pub(crate) const fn at(environment: &'a Environment, now: Option<Timestamp>) -> Self {
         Self { environment, now }
+    }
+
+    /// The time if it is known, and else about the time.
+    #[inline]
+    pub(crate) fn coarse(&self) -> Timestamp {
+        self.now.unwrap_or_else(|| self.environment.coarse())
     }
 
     /// The time, if somebody has asked for it.

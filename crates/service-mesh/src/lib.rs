@@ -134,7 +134,7 @@ pub use resilience::load_balancer::{
 };
 pub use resilience::observer::{AttemptReport, CallReport, Observer, Scope};
 pub use resilience::outcome::{Answer, Classify, EveryError, Nested, Outcome};
-pub use resilience::retry::{RetryBudget, RetryPolicy, RetryPolicyBuilder, Retrying};
+pub use resilience::retry::{GivenUp, RetryBudget, RetryCause, RetryPolicy, RetryPolicyBuilder, Retrying};
 pub use resilience::service_proxy::{
     Attempt, AttemptStory, Call, CallOptions, Ending, Explanation, PassedOver, Refused, ServiceProxy,
     ServiceProxyBuilder, Story, Target, Verdict,

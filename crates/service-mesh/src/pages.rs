@@ -4,8 +4,18 @@
 #[doc = include_str!("../../../README.md")]
 mod readme {}
 
+#[doc = include_str!("../../../docs/book/choosing-a-strategy.md")]
+mod choosing_a_strategy {}
+
+#[doc = include_str!("../../../docs/book/choosing-thresholds.md")]
+mod choosing_thresholds {}
+
 #[doc = include_str!("../../../docs/book/circuit-breaker.md")]
 mod circuit_breaker {}
+
+#[cfg(all(feature = "policy_file", feature = "tower"))]
+#[doc = include_str!("../../../docs/book/coming-from.md")]
+mod coming_from {}
 
 #[doc = include_str!("../../../docs/book/defaults.md")]
 mod defaults {}
@@ -20,6 +30,10 @@ mod observability {}
 #[cfg(feature = "policy_file")]
 #[doc = include_str!("../../../docs/book/policy-file.md")]
 mod policy_file {}
+
+#[cfg(feature = "macros")]
+#[doc = include_str!("../../../docs/book/protect-a-function.md")]
+mod protect_a_function {}
 
 #[doc = include_str!("../../../docs/book/retry.md")]
 mod retry {}

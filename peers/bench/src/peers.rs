@@ -17,8 +17,9 @@ use recloser::Recloser;
 use service_mesh_bench::{Row, ready, work, work_that_fails_one_in_four};
 use tower::balance::p2c::Balance;
 use tower::discover::ServiceList;
-use tower::load::{CompleteOnResponse, PendingRequests};
+use tower::load::{CompleteOnResponse, Load, PeakEwma, PendingRequests};
 use tower::retry::budget::{Budget, TpsBudget};
+use tower::util::ServiceFn;
 use tower::{Layer, Service};
 use tower_resilience_circuitbreaker::{CircuitBreakerConfigBuilder, CircuitBreakerLayer, SlidingWindowType};
 use weighted_rs::{SmoothWeight, Weight};
@@ -196,22 +197,38 @@ fn weighted() -> Vec<Row> {
 fn towers() -> Vec<Row> {
     let budget = || TpsBudget::new(Duration::from_secs(10), 10, 0.2);
     let (deposit, withdraw) = (budget(), budget());
-    let balance = Row::in_runs("pick of 10: two random choices, with the call", "tower 0.5 Balance, async", |times| {
-        let service = || tower::service_fn(|run: u64| future::ready(Ok::<_, Infallible>(run)));
-        let services: Vec<_> =
-            (0..10).map(|_| PendingRequests::new(service(), CompleteOnResponse::default())).collect();
-        let mut balance = Balance::new(ServiceList::new::<u64>(services));
-        for run in 0..times {
-            assert!(black_box(answer(&mut balance, run)).is_ok(), "nobody was picked");
-        }
-    });
     vec![
-        balance.alone(),
+        balance("pick of 10: two random choices, with lease", |service| {
+            PendingRequests::new(service, CompleteOnResponse::default())
+        }),
+        balance("pick of 10: peak EWMA, with lease and update", |service| {
+            let decay = Duration::from_secs(10).as_secs_f64() * 1e9;
+            PeakEwma::new(service, Duration::from_millis(1), decay, CompleteOnResponse::default())
+        }),
         Row::new("retry budget: deposit", TOWER, move |_| deposit.deposit()),
         Row::new("retry budget: withdraw", TOWER, move |_| {
             black_box(withdraw.withdraw());
         }),
     ]
+}
+
+/// A service that does nothing else.
+type Answering = ServiceFn<fn(u64) -> future::Ready<Result<u64, Infallible>>>;
+
+/// Its pick is a part of the call, which cannot be had without a service.
+fn balance<S>(what: &'static str, with_load: impl Fn(Answering) -> S + Send + Sync + 'static) -> Row
+where
+    S: Service<u64, Response = u64, Error = Infallible> + Load<Metric: PartialOrd + std::fmt::Debug>,
+{
+    Row::in_runs(what, "tower 0.5 Balance, async, with the call", move |times| {
+        let service = || -> Answering { tower::service_fn(|run| future::ready(Ok(run))) };
+        let services: Vec<_> = (0..10).map(|_| with_load(service())).collect();
+        let mut balance = Balance::new(ServiceList::new::<u64>(services));
+        for run in 0..times {
+            assert!(black_box(answer(&mut balance, run)).is_ok(), "nobody was picked");
+        }
+    })
+    .alone()
 }
 
 fn retries() -> Vec<Row> {

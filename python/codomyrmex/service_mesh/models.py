@@ -69,7 +69,8 @@ class CircuitEvent:
     name: str
     """The circuit."""
     kind: str
-    """`"transition"`, `"refused"`, `"late_outcome"`, `"probes_written_off"`, `"ejection_capped"`."""
+    """`"transition"`, `"refused"`, `"late_outcome"`, `"probes_written_off"`, `"ejection_capped"`; of a proxy also `"retry"`,
+    `"given_up"` and `"budget_exhausted"`."""
     from_state: CircuitState | None = None
     """Of a transition."""
     to_state: CircuitState | None = None

@@ -65,6 +65,8 @@ class AttemptStory:
     """The instances whose circuits refused."""
     outcome: str | None
     """`"success"`, `"failure"` or `"neutral"`; none if it was cancelled."""
+    timed_out: bool
+    """Whether its time limit was up."""
     began_after: float
     """The seconds from the begin of the call to that of the attempt."""
     took: float
@@ -82,6 +84,9 @@ class Story:
     ending: str
     """How it ended: the outcome that was returned, `"circuit_open"`, `"no_healthy_instance"`, `"deadline_exceeded"`,
     `"attempt_timed_out"` or `"abandoned"`."""
+    given_up: str | None
+    """Why there was no further attempt after one that failed: `"not_retryable"`, `"retries_spent"`, `"retry_after_too_long"`,
+    `"past_deadline"` or `"budget_spent"`."""
     took: float
     """The seconds that it took in all."""
     text: str = field(default="", repr=False, compare=False)

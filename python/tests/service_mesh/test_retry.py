@@ -355,7 +355,7 @@ def test_a_call_waits_as_long_as_it_is_asked_to_and_no_longer_than_allowed(manua
     def busy(seconds: float) -> None:
         raise raised(retry_after=seconds)
 
-    policy = RetryPolicy(max_retries=1, clock=manual_clock)
+    policy = RetryPolicy(max_retries=1, jitter=False, clock=manual_clock)
     with pytest.raises(ConnectionError):
         policy.execute(busy, 20)
     with pytest.raises(ConnectionError) as error:

@@ -93,7 +93,7 @@ fn overlapping_calls_do_not_wait_before_a_retry() {
 
 #[test]
 fn a_wrong_configuration_is_refused_unless_the_scenario_is_about_it() {
-    assert!(breaker("config = { failure_threshold = 0 }\n").contains("failure_threshold is 0; allowed: 1 to"));
+    assert!(breaker("config = { failure_threshold = 0 }\n").contains("failure_threshold is 0; allowed: 1 or more"));
     assert_eq!(
         breaker(
             "config = { failure_threshold = 0 }\nconfig_error = \"failure_threshold\"\nsteps = [{ call = \"ok\" }]\n"

@@ -6,7 +6,7 @@ use std::time::Duration;
 use service_mesh_conformance::circuit_breaker::{self, CircuitBreakerScenario, Reading};
 use service_mesh_conformance::load_balancer::{self, LoadBalancerScenario};
 use service_mesh_conformance::retry::{self, Executed, RetryScenario};
-use service_mesh_conformance::service_proxy::{self, Answer, Ended, Progress, ServiceProxyScenario};
+use service_mesh_conformance::service_proxy::{self, Answer, Ended, Progress, ServiceProxyScenario, Told};
 use service_mesh_conformance::{Need, Refusal, Reply, ReplyKind, Report, Scenario, ScenarioFile, budget};
 use service_mesh_models::{CircuitBreakerConfig, CircuitState, RefusalReason, ServiceInstance};
 
@@ -318,7 +318,9 @@ struct Straight {
 impl Straight {
     fn ended(reply: ReplyKind) -> Progress {
         let came_back = service_proxy::CameBack::Replied(reply);
-        Progress { tried: vec!["a".to_owned()], ended: Some(Ended { came_back, cause: None, attempts: Some(1) }) }
+        let story = Some(Told { outcomes: vec!["timed_out".to_owned()], given_up: Some("budget_spent".to_owned()) });
+        let ended = Ended { came_back, cause: None, attempts: Some(1), story };
+        Progress { tried: vec!["a".to_owned()], ended: Some(ended) }
     }
 }
 
@@ -337,7 +339,7 @@ impl service_proxy::Driver for Straight {
         self.answers.insert(instance.to_owned(), answer);
     }
 
-    fn call(&mut self) -> Progress {
+    fn call(&mut self, _timeout: Option<Duration>) -> Progress {
         match self.answers.get("a") {
             Some(Answer::Reply(reply)) => Self::ended(reply.kind),
             _ => Self::ended(ReplyKind::Ok),
@@ -345,7 +347,7 @@ impl service_proxy::Driver for Straight {
     }
 
     fn callers(&mut self, callers: u32) -> Vec<Progress> {
-        (0..callers).map(|_| service_proxy::Driver::call(self)).collect()
+        (0..callers).map(|_| service_proxy::Driver::call(self, None)).collect()
     }
 
     fn hold(&mut self, call: &str) {
@@ -393,7 +395,7 @@ impl service_proxy::Driver for Straight {
     }
 
     fn take_events(&mut self) -> Vec<String> {
-        vec!["api/b: ejection_capped".to_owned(), "api: budget_exhausted".to_owned()]
+        ["api/b: ejection_capped", "api: retry: a failure", "api: budget_exhausted"].map(str::to_owned).into()
     }
 }
 
@@ -414,7 +416,14 @@ fn a_proxys_calls_are_compared_by_their_attempts_and_their_end() {
     let events = "{ reset = true, events = [\"api: budget_exhausted\", \"api/b: ejection_capped\"] }";
     assert!(steps(events).failures.is_empty());
 
+    assert!(steps("{ reset = true, retries = [\"a failure\"] }").failures.is_empty());
+    let story = |outcomes: &str| format!("{{ call = true, tries = \"a\", returns = \"ok\", outcomes = {outcomes} }}");
+    assert!(steps(&story("\"timed_out\", given_up = \"budget_spent\"")).failures.is_empty());
+
     let told = |text: &str| failure(&steps(text));
+    assert!(told("{ reset = true, retries = [] }").ends_with("retries: expected [], got [\"a failure\"]"));
+    assert!(told(&story("\"failure\"")).ends_with("outcomes: expected \"failure\", got \"timed_out\""));
+    assert!(told(&story("\"timed_out\"")).ends_with("given_up: expected None, got Some(\"budget_spent\")"));
     assert!(told("{ call = true, tries = \"a a\", returns = \"ok\" }").ends_with("tries: expected \"a a\", got \"a\""));
     assert!(told("{ call = true, tries = \"a\", returns = \"error\" }").ends_with("expected \"error\", got \"ok\""));
     assert!(

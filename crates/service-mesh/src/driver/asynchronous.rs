@@ -5,16 +5,18 @@
 //! they may be sent to another thread, and so no multi-threaded runtime could spawn such a call.
 
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::Poll;
 
+use super::after_attempt::after_attempt;
 use super::running::{Running, refused};
 use super::sleep::NoTimer;
 use crate::resilience::call_error::{CallError, CallErrorKind};
 use crate::resilience::circuit_breaker::CircuitBreaker;
 use crate::resilience::outcome::{Answer, Classify, EveryError};
 use crate::resilience::retry::{Retries, RetryPolicy};
-use crate::resilience::service_proxy::{Attempt, CallOptions, ServiceProxy, Target, Verdict};
+use crate::resilience::service_proxy::{Attempt, CallOptions, ServiceProxy, Target};
 
 impl CircuitBreaker {
     /// Awaits the future of `f` if the circuit admits it. Every error is a failure, but for those that [`EveryError`]
@@ -188,7 +190,7 @@ impl ServiceProxy {
     where
         Fut: Future<Output = Result<T, E>>,
     {
-        let mut call = self.begin(options);
+        let mut call = self.begin_at_once(options);
         let mut last = None;
         loop {
             let mut attempt = match call.admit() {
@@ -196,31 +198,19 @@ impl ServiceProxy {
                 Err(refused) => return Err(CallError::refused(refused, last)),
             };
             let number = attempt.number();
-            let (verdict, result) = match within_limit(&mut attempt, &mut f).await {
-                Ok(Some(result)) => (attempt.settle(options.classify.classify(&result)), Ok(result)),
-                Ok(None) => {
-                    let kind = attempt.timed_out();
-                    (attempt.settle(Answer::failure()), Err(kind))
-                }
+            let result = match within_limit(&mut attempt, &mut f).await {
+                Ok(result) => result,
                 Err(no_timer) => return Err(CallError::stopped(CallErrorKind::NoTimer(no_timer), last, number - 1)),
             };
-            match (verdict, result) {
-                (Verdict::Return, Ok(result)) => return result.map_err(|error| CallError::failed(error, number)),
-                (Verdict::Return, Err(kind)) => return Err(CallError::stopped(kind, last, number)),
-                (Verdict::Refused(refused), result) => {
-                    return Err(CallError::refused(refused, result.ok().and_then(Result::err).or(last)));
-                }
-                (Verdict::Retry { after, call: next }, result) => {
-                    last = result.ok().and_then(Result::err).or(last);
-                    if !after.is_zero() {
-                        match next.environment().async_sleep(after) {
-                            Ok(sleep) => sleep.await,
-                            Err(error) => return Err(CallError::stopped(CallErrorKind::NoTimer(error), last, number)),
-                        }
-                    }
-                    call = next;
-                }
+            let answer = result.as_ref().map_or(Answer::failure(), |result| options.classify.classify(result));
+            let next = match after_attempt(attempt, answer, result, last) {
+                ControlFlow::Break(result) => return result,
+                ControlFlow::Continue(next) => next,
+            };
+            if let Some(wait) = next.wait {
+                wait.await;
             }
+            (call, last) = (next.call, next.last);
         }
     }
 }

@@ -126,6 +126,7 @@ impl<'a, C> UnlessRefused<'a, C> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T, E, C: Classify<T, E>> Classify<T, E> for UnlessRefused<'_, C> {
     fn classify(&self, result: &Result<T, E>) -> Answer {
         if self.refused.0.load(Ordering::Relaxed) { Answer::neutral() } else { self.classify.classify(result) }

@@ -1,5 +1,6 @@
 //! Drivers act on what the decisions of [`resilience`](crate::resilience) say: they call, wait, and give back.
 
+mod after_attempt;
 mod asynchronous;
 #[cfg(feature = "macros")]
 pub mod attribute;

@@ -46,7 +46,7 @@ impl PolicyChanges {
         &self.changed
     }
 
-    /// What has changed of `listeners`, `routes` and `admin`; the mesh itself does nothing about it.
+    /// What has changed of `listeners`, `routes`, `admin`, `access_log` and `drain`; the mesh itself does nothing about it.
     pub fn sidecar(&self) -> &[&'static str] {
         &self.sidecar
     }
@@ -106,6 +106,8 @@ impl Maker {
             ("listeners", old.listeners != new.listeners),
             ("routes", old.routes != new.routes),
             ("admin", old.admin != new.admin),
+            ("access_log", old.access_log != new.access_log),
+            ("drain", old.drain != new.drain),
         ];
         changes.sidecar = sidecar.into_iter().filter_map(|(section, differs)| differs.then_some(section)).collect();
         (changes, removed)
@@ -155,7 +157,8 @@ impl Maker {
         if differs("slow_start_seconds", old.slow_start != new.slow_start) {
             balancer.set_slow_start(new.slow_start);
         }
-        if differs("instances", old.instances != new.instances) {
+        // Where discovery takes over, those that are there serve until it has found others.
+        if differs("instances", old.instances != new.instances) && new.discovery.is_none() {
             balancer.set_instances(new.instances.iter().cloned());
         }
         if differs("circuit_breaker", old.circuit_breaker != new.circuit_breaker) {
@@ -181,6 +184,7 @@ impl Maker {
         if timeouts || ejection || explain {
             proxy.update_config(self.config(new));
         }
+        differs("discovery", old.discovery != new.discovery);
         differs("health_check", old.health_check != new.health_check);
         differs("limits", old.limits != new.limits);
         sections

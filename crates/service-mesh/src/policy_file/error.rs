@@ -110,7 +110,7 @@ impl Mistake {
         &self.key
     }
 
-    /// What is wrong with it, as a sentence goes on behind the key: `is 0; allowed: 1 to 16777215`.
+    /// What is wrong with it, as a sentence goes on behind the key: `is 0; allowed: 1 or more`.
     pub fn message(&self) -> &str {
         &self.message
     }

@@ -16,6 +16,7 @@ mod mesh;
 mod read;
 #[cfg(feature = "schema")]
 mod schema;
+mod sidecar;
 mod suggestion;
 
 pub use changes::PolicyChanges;

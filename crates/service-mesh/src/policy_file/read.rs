@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service_mesh_models::{
-    AdminConfig, CircuitBreakerConfig, CircuitBreakerConfigBuilder, CountWindow, CountWindowBuilder, HealthCheckConfig,
-    HealthCheckConfigBuilder, HealthCheckType, InstanceCircuitBreaker, Jitter, LimitsConfig, LimitsConfigBuilder,
-    ListenerConfig, LoadBalancerStrategy, PolicyFile, RetryBudgetConfig, RetryBudgetConfigBuilder, RetryConfig,
-    RetryConfigBuilder, RouteConfig, ServiceInstance, ServicePolicy, ServiceProxyConfig, TimeWindow, TimeWindowBuilder,
-    TimeoutsConfig, UnknownWord, duration_from_seconds,
+    Authority, CircuitBreakerConfig, CircuitBreakerConfigBuilder, ConfigError, CountWindow, CountWindowBuilder,
+    DiscoveryConfig, DiscoveryQuery, HealthCheckConfig, HealthCheckConfigBuilder, HealthCheckType,
+    InstanceCircuitBreaker, Jitter, LimitsConfig, LimitsConfigBuilder, LoadBalancerStrategy, PolicyFile,
+    RetryBudgetConfig, RetryBudgetConfigBuilder, RetryConfig, RetryConfigBuilder, ServiceInstance, ServicePolicy,
+    ServiceProxyConfig, StatusRanges, TimeWindow, TimeWindowBuilder, TimeoutsConfig, UnknownWord,
+    duration_from_seconds, is_host_name,
 };
 use toml::de::DeValue;
 
 use super::PolicyError;
 use super::document::{Document, Entry, Read, Table};
+use super::sidecar::sidecar;
 
 /// Reads a policy file and checks all of it, without making anything of it. `service_mesh::Mesh` does both.
 ///
@@ -35,29 +37,12 @@ pub fn read_policy_file(text: &str) -> Result<PolicyFile, PolicyError> {
 fn policy_file(root: Table<'_>) -> Option<PolicyFile> {
     let mut file = PolicyFile::default();
     file.services = root.entry("services").and_then(|entry| named(&entry, service)).unwrap_or_default();
-    file.listeners = root.entry("listeners").and_then(|entry| named(&entry, listener)).unwrap_or_default();
-    let names = Names { services: names(&root, "services"), listeners: names(&root, "listeners") };
-    let routes = root.entry("routes").and_then(|entry| entry.elements()).unwrap_or_default();
-    file.routes = routes.iter().filter_map(|entry| route(entry, &names)).collect();
-    file.admin = root.entry("admin").and_then(|entry| admin(&entry));
+    sidecar(&root, &mut file);
     root.finish().then_some(file)
 }
 
-/// What routes may name: also what is itself mistaken, for one mistake must not be told as two.
-struct Names<'a> {
-    services: Vec<&'a str>,
-    listeners: Vec<&'a str>,
-}
-
-fn names<'a>(root: &Table<'a>, key: &'static str) -> Vec<&'a str> {
-    match root.entry(key).map(|entry| entry.value()) {
-        Some(DeValue::Table(entries)) => entries.keys().map(|key| &**key.get_ref()).collect(),
-        _ => Vec::new(),
-    }
-}
-
 /// A table whose keys are names.
-fn named<T>(entry: &Entry<'_>, read: fn(&Entry<'_>) -> Option<T>) -> Option<BTreeMap<String, T>> {
+pub(super) fn named<T>(entry: &Entry<'_>, read: fn(&Entry<'_>) -> Option<T>) -> Option<BTreeMap<String, T>> {
     let table = entry.table()?;
     let mut all = BTreeMap::new();
     for (name, entry) in table.names() {
@@ -77,6 +62,10 @@ fn service(entry: &Entry<'_>) -> Option<ServicePolicy> {
     let mut policy = ServicePolicy::default();
     policy.strategy = table.read("strategy").unwrap_or_default();
     policy.instances = table.entry("instances").and_then(|entry| instances(&entry)).unwrap_or_default();
+    policy.discovery = table.entry("discovery").and_then(|entry| discovery(&entry));
+    if let (Some(entry), Some(_)) = (table.entry("discovery"), table.entry("instances")) {
+        entry.refuse::<()>("stands beside instances; allowed: one of the two");
+    }
     let circuit_breaker = match table.entry("circuit_breaker") {
         Some(entry) => entry.table().and_then(|table| circuit_breaker(table, &policy.circuit_breaker)),
         None => Some(policy.circuit_breaker),
@@ -121,7 +110,7 @@ fn instances(entry: &Entry<'_>) -> Option<Vec<ServiceInstance>> {
 
 fn instance(entry: &Entry<'_>) -> Option<ServiceInstance> {
     let table = entry.table()?;
-    let (id, host, port) = (table.require::<Word>("id"), table.require::<Word>("host"), table.require("port"));
+    let (id, host, port) = (table.require::<Word>("id"), table.require::<Word>("host"), table.require::<Port>("port"));
     let weight = table.read("weight").unwrap_or(1);
     let healthy = table.read("healthy").unwrap_or(true);
     let connections = table.read("connections").unwrap_or(0);
@@ -129,7 +118,7 @@ fn instance(entry: &Entry<'_>) -> Option<ServiceInstance> {
     if !table.finish() {
         return None;
     }
-    let mut instance = ServiceInstance::new(id?.0, host?.0, port?);
+    let mut instance = ServiceInstance::new(id?.0, host?.0, port?.0);
     (instance.weight, instance.healthy) = (weight, healthy);
     (instance.connections, instance.metadata) = (connections, metadata);
     Some(instance)
@@ -257,7 +246,11 @@ fn timeouts(table: Table<'_>) -> Option<TimeoutsConfig> {
 fn health_check(table: Table<'_>) -> Option<HealthCheckConfig> {
     use HealthCheckConfigBuilder as Builder;
     let builder = table.set("type", HealthCheckConfig::builder(), Builder::kind);
+    let builder = table.set("port", builder, |builder, port: Port| builder.port(port.0));
     let builder = table.set("path", builder, |builder, path: String| builder.path(path));
+    let builder = table.set("method", builder, |builder, method: String| builder.method(method));
+    let builder = table.set("host", builder, |builder, host: String| builder.host(host));
+    let builder = table.set("statuses", builder, |builder, statuses: StatusRanges| builder.statuses(statuses));
     let builder = table.set("interval_seconds", builder, Builder::interval);
     let builder = table.set("timeout_seconds", builder, Builder::timeout);
     let builder = table.set("rise", builder, Builder::rise);
@@ -275,46 +268,30 @@ fn limits(table: Table<'_>) -> Option<LimitsConfig> {
     table.build(builder.build())
 }
 
-// ----- the sidecar's -----
-
-fn listener(entry: &Entry<'_>) -> Option<ListenerConfig> {
+fn discovery(entry: &Entry<'_>) -> Option<DiscoveryConfig> {
     let table = entry.table()?;
-    let address = table.require("address");
-    table.finish().then_some(ListenerConfig { address: address? })
-}
-
-fn route(entry: &Entry<'_>, names: &Names<'_>) -> Option<RouteConfig> {
-    let table = entry.table()?;
-    let service: Option<String> = table.require("service");
-    let mut route = RouteConfig::new(service.clone().unwrap_or_default());
-    if let (Some(entry), Some(service)) = (table.entry("service"), service)
-        && !names.services.contains(&service.as_str())
-    {
-        entry.unknown_word::<()>(&service, &names.services);
-    }
-    route.listener = table.read("listener");
-    if let (Some(entry), Some(listener)) = (table.entry("listener"), &route.listener)
-        && !names.listeners.contains(&listener.as_str())
-    {
-        entry.unknown_word::<()>(listener, &names.listeners);
-    }
-    route.host = table.read::<Word>("host").map(|word| word.0);
-    if let Some(entry) = table.entry("path_prefix")
-        && let Some(prefix) = String::read(&entry)
-    {
-        if !prefix.starts_with('/') {
-            entry.refuse::<()>(format_args!("is {prefix:?}; allowed: a path that begins with /"));
-        }
-        route.path_prefix = prefix;
-    }
-    route.method = table.read::<Word>("method").map(|word| word.0);
-    table.finish().then_some(route)
-}
-
-fn admin(entry: &Entry<'_>) -> Option<AdminConfig> {
-    let table = entry.table()?;
-    let (address, token) = (table.require("address"), table.read::<Word>("token"));
-    table.finish().then_some(AdminConfig { address: address?, token: token.map(|word| word.0) })
+    let (dns, srv) = (table.read::<Authority>("dns"), table.read::<ServiceName>("srv").map(|name| name.0));
+    let mut config = DiscoveryConfig::new(DiscoveryQuery::Srv(String::new()));
+    config.server = table.read("server");
+    config.min_ttl = table.read("min_ttl_seconds").unwrap_or(config.min_ttl);
+    // What is not said is not less than what is.
+    config.max_ttl = table.read("max_ttl_seconds").unwrap_or_else(|| config.max_ttl.max(config.min_ttl));
+    config.empty_grace = table.read("empty_grace_seconds").unwrap_or(config.empty_grace);
+    let seconds = |time: Duration| time.as_secs_f64();
+    let checked = if dns.is_none() == srv.is_none() {
+        let names = if dns.is_none() { "without a name" } else { "by two names" };
+        Err(ConfigError::new("discovery", names, "dns or srv"))
+    } else if config.min_ttl.is_zero() {
+        Err(ConfigError::new("min_ttl_seconds", 0, "above 0"))
+    } else if config.max_ttl < config.min_ttl {
+        let allowed = format!("at least min_ttl_seconds, which is {}", seconds(config.min_ttl));
+        Err(ConfigError::new("max_ttl_seconds", seconds(config.max_ttl), allowed))
+    } else {
+        Ok(())
+    };
+    table.build(checked)?;
+    config.query = dns.map(DiscoveryQuery::Dns).or_else(|| srv.map(DiscoveryQuery::Srv))?;
+    Some(config)
 }
 
 // ----- values -----
@@ -325,12 +302,6 @@ impl Read for bool {
             DeValue::Boolean(on) => Some(*on),
             _ => entry.expected("true or false"),
         }
-    }
-}
-
-impl Read for u16 {
-    fn read(entry: &Entry<'_>) -> Option<Self> {
-        whole(entry, Self::MAX.into())
     }
 }
 
@@ -350,7 +321,9 @@ fn whole<T: TryFrom<i128>>(entry: &Entry<'_>, max: u64) -> Option<T> {
     let DeValue::Integer(written) = entry.value() else { return entry.expected("a whole number") };
     let number =
         i128::from_str_radix(written.as_str(), written.radix()).ok().and_then(|number| T::try_from(number).ok());
-    number.or_else(|| entry.refuse(format_args!("is {written}; allowed: 0 to {max}")))
+    let is_below = written.as_str().starts_with('-');
+    let most = || if is_below { String::from("or more") } else { format!("to {max}") };
+    number.or_else(|| entry.refuse(format_args!("is {written}; allowed: 0 {}", most())))
 }
 
 impl Read for f64 {
@@ -388,7 +361,7 @@ impl Read for String {
 }
 
 /// A string that is not empty.
-struct Word(String);
+pub(super) struct Word(pub(super) String);
 
 impl Read for Word {
     fn read(entry: &Entry<'_>) -> Option<Self> {
@@ -397,14 +370,57 @@ impl Read for Word {
     }
 }
 
+/// A port that somebody can listen on.
+struct Port(u16);
+
+impl Read for Port {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let DeValue::Integer(written) = entry.value() else { return entry.expected("a whole number") };
+        let number = i128::from_str_radix(written.as_str(), written.radix()).ok();
+        let port = number.and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0);
+        port.map(Self).or_else(|| entry.refuse(format_args!("is {written}; allowed: 1 to 65535")))
+    }
+}
+
+/// The name of a service in DNS.
+struct ServiceName(String);
+
+impl Read for ServiceName {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let name = String::read(entry)?;
+        if is_host_name(&name) {
+            return Some(Self(name));
+        }
+        entry.refuse(format_args!("is {name:?}; allowed: the name of a service, as _http._tcp.api.internal"))
+    }
+}
+
 impl Read for SocketAddr {
     fn read(entry: &Entry<'_>) -> Option<Self> {
         let text = String::read(entry)?;
         let address = text.parse().ok();
-        address.or_else(|| {
-            entry
-                .refuse(format_args!("is {text:?}; allowed: an IP address and a port, as 127.0.0.1:8080 or [::1]:8080"))
-        })
+        address
+            .or_else(|| entry.refuse(format_args!("is {text:?}; allowed: an IP address and a port, as 127.0.0.1:53")))
+    }
+}
+
+impl Read for Authority {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        parsed(entry)
+    }
+}
+
+impl Read for StatusRanges {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        parsed(entry)
+    }
+}
+
+/// A string of which a type of ours is made.
+pub(super) fn parsed<T: FromStr<Err = ConfigError>>(entry: &Entry<'_>) -> Option<T> {
+    match String::read(entry)?.parse() {
+        Ok(value) => Some(value),
+        Err(error) => entry.refuse(format_args!("is {}; allowed: {}", error.value(), error.allowed())),
     }
 }
 
@@ -430,7 +446,7 @@ impl Read for Jitter {
     }
 }
 
-fn word<T: FromStr<Err = UnknownWord>>(entry: &Entry<'_>) -> Option<T> {
+pub(super) fn word<T: FromStr<Err = UnknownWord>>(entry: &Entry<'_>) -> Option<T> {
     let written = String::read(entry)?;
     match written.parse() {
         Ok(value) => Some(value),

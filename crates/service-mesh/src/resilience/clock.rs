@@ -4,8 +4,7 @@
 //! moves it instead of sleeping. See [`ManualClock`](crate::testing::ManualClock).
 
 use std::fmt;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A point in time, in nanoseconds since the origin of the clock that told it. Points of two clocks do not compare.
 ///
@@ -48,19 +47,80 @@ pub(crate) fn saturating_nanos(duration: Duration) -> u64 {
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The present time.
     fn now(&self) -> Timestamp;
+
+    /// The present time or a little before it, for where some milliseconds play no part: to tell when something
+    /// happened, or to find the bucket of a window that is far wider. It does not go backwards either, and is never later
+    /// than a [`now`](Self::now) that is asked after it.
+    ///
+    /// Default: `now`, which is right for every clock; one whose reading is dear may have something cheaper.
+    fn coarse(&self) -> Timestamp {
+        self.now()
+    }
 }
 
-/// The system's monotonic clock, the default. Costs one `clock_gettime`, about 20 ns.
+/// The system's monotonic clock, the default. A reading costs one `clock_gettime`, about 20 ns.
+///
+/// On Linux its [`coarse`](Clock::coarse) time is that of the kernel's last timer tick, 1 to 10 ms old, for about 4 ns.
+/// Why it does not count the processor's cycles itself stands in `docs/decisions/0010-clock.md`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-impl Clock for SystemClock {
+#[cfg(target_os = "linux")]
+mod system {
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+
+    use super::{Clock, SystemClock, Timestamp};
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    impl Clock for SystemClock {
+        #[inline]
+        fn now(&self) -> Timestamp {
+            timestamp(clock_gettime(ClockId::Monotonic))
+        }
+
+        #[inline]
+        fn coarse(&self) -> Timestamp {
+            timestamp(clock_gettime(ClockId::MonotonicCoarse))
+        }
+    }
+
+    /// Since the machine was started, which is what both clocks count from: their times compare.
     #[inline]
-    fn now(&self) -> Timestamp {
-        static ORIGIN: OnceLock<Instant> = OnceLock::new();
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
-        let now = Instant::now();
-        let elapsed = now.saturating_duration_since(*ORIGIN.get_or_init(|| now));
-        Timestamp(elapsed.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(elapsed.subsec_nanos())))
+    #[expect(clippy::cast_sign_loss, reason = "no machine was started in the future")]
+    const fn timestamp(time: Timespec) -> Timestamp {
+        Timestamp((time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+
+    use super::{Clock, SystemClock, Timestamp, saturating_nanos};
+
+    impl Clock for SystemClock {
+        #[inline]
+        fn now(&self) -> Timestamp {
+            static ORIGIN: OnceLock<Instant> = OnceLock::new();
+            #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+            let now = Instant::now();
+            Timestamp(saturating_nanos(now.saturating_duration_since(*ORIGIN.get_or_init(|| now))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarse_time_of_the_system_is_never_ahead_of_its_time_and_neither_goes_back() {
+        let (mut coarse, mut now) = (SystemClock.coarse(), SystemClock.now());
+        for _ in 0..100_000 {
+            let (next_coarse, next_now) = (SystemClock.coarse(), SystemClock.now());
+            assert!(coarse <= next_coarse && now <= next_now && next_coarse <= next_now);
+            (coarse, now) = (next_coarse, next_now);
+        }
     }
 }

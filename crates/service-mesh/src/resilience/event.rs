@@ -14,6 +14,7 @@ use std::time::Duration;
 use service_mesh_models::{RefusalReason, Transition};
 
 use super::outcome::Outcome;
+use super::retry::{GivenUp, RetryCause};
 use super::service_proxy::Story;
 use super::sync::Mutex;
 
@@ -52,8 +53,25 @@ pub enum EventKind {
     Retry {
         /// The attempts so far.
         attempts: u32,
+        /// The id of the instance of the last of them.
+        instance: String,
+        /// What came of it.
+        cause: RetryCause,
         /// The wait before the next.
         after: Duration,
+    },
+    /// A call of the service would have been tried again, but there is no time for it: the deadline is too near, or the
+    /// wait that was asked for too long. That all retries are used up is no event, and a spent budget is
+    /// [`BudgetExhausted`](Self::BudgetExhausted).
+    GivenUp {
+        /// The attempts so far.
+        attempts: u32,
+        /// The id of the instance of the last of them.
+        instance: String,
+        /// What came of it.
+        cause: RetryCause,
+        /// Why there is no other.
+        reason: GivenUp,
     },
     /// A call of the service would have been tried again, but the budget is spent.
     BudgetExhausted,
@@ -73,7 +91,12 @@ impl fmt::Display for Event {
             EventKind::LateOutcome(outcome) => write!(f, "a late {} was not counted", outcome.as_str()),
             EventKind::ProbesWrittenOff { probes } => write!(f, "{probes} hung probes were written off"),
             EventKind::EjectionCapped => f.write_str("stays in rotation: max_ejected_ratio is reached"),
-            EventKind::Retry { attempts, after } => write!(f, "retry in {after:?} after {attempts} attempts"),
+            EventKind::Retry { attempts, instance, cause, after } => {
+                write!(f, "{instance} {cause}: retry in {after:?} after attempt {attempts}")
+            }
+            EventKind::GivenUp { attempts, instance, cause, reason } => {
+                write!(f, "{instance} {cause}: given up after attempt {attempts}, {reason}")
+            }
             EventKind::BudgetExhausted => f.write_str("no retry: the budget is spent"),
             EventKind::Story(story) => story.fmt(f),
         }

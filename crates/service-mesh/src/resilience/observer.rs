@@ -13,6 +13,7 @@ use std::time::Duration;
 use service_mesh_models::ServiceInstance;
 
 use super::outcome::Outcome;
+use super::retry::{GivenUp, RetryCause};
 use super::service_proxy::Ending;
 
 /// Watches the calls of a service. Attach it with [`ServiceProxy::observe`](crate::ServiceProxy::observe) or
@@ -112,20 +113,32 @@ pub struct CallReport<'a> {
     pub attempts: u32,
     /// How it ended.
     pub ending: &'a Ending,
-    /// What came of it: the outcome of the result that was returned, or of the attempt that was given up (a panic is a
-    /// failure, a loss of interest is neutral). Neutral if the call was refused or dropped between two attempts.
+    /// Why it was not tried again; none where that was never the question: after a plain success, where it was refused,
+    /// or where nobody waited for it any more.
+    pub given_up: Option<GivenUp>,
+    /// What came of it: the outcome of the result that was returned, or of the attempt that was stopped (a failure)
+    /// or dropped (a panic is a failure, a loss of interest is neutral). Neutral if the call was refused or dropped
+    /// between two attempts.
     pub outcome: Outcome,
     /// From its begin to its end, waits included.
     pub took: Duration,
 }
 
+impl AttemptReport<'_> {
+    /// What came of it, where a timeout is told from any other failure.
+    pub fn cause(&self) -> RetryCause {
+        RetryCause::new(self.outcome, self.timed_out)
+    }
+}
+
 impl CallReport<'_> {
     /// One word for how the call ended, for a metric's label: `success`, `failure`, `neutral`; and of those that were
-    /// refused `circuit_open`, `no_healthy_instance`, `deadline_exceeded`.
+    /// refused `circuit_open`, `no_healthy_instance`, `deadline_exceeded`. One whose time was up while an attempt ran is
+    /// a `failure`: it was tried.
     pub fn outcome_word(&self) -> &'static str {
         match self.ending {
             Ending::Refused(kind) => kind.as_str(),
-            Ending::Returned(_) | Ending::Abandoned => self.outcome.as_str(),
+            Ending::Returned(_) | Ending::TimedOut(_) | Ending::Abandoned => self.outcome.as_str(),
         }
     }
 }

@@ -107,11 +107,18 @@ impl Answer {
 /// }
 /// assert_eq!(breaker.failure_count(), 0);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say what a result of this call means",
+    label = "it is no `Classify` for these results",
+    note = "a classifier is `EveryError`, `Nested`, a type of yours that implements `Classify`, or a closure that returns \
+            an `Answer` and has its argument's type written out: `|result: &Result<u16, MyError>| …`"
+)]
 pub trait Classify<T, E> {
     /// What `result` means. A panic here goes on unwinding, and the call counts as nothing.
     fn classify(&self, result: &Result<T, E>) -> Answer;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T, E, F: Fn(&Result<T, E>) -> Answer> Classify<T, E> for F {
     fn classify(&self, result: &Result<T, E>) -> Answer {
         self(result)

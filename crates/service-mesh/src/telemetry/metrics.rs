@@ -208,6 +208,7 @@ impl Listener for Metrics {
             EventKind::BudgetExhausted => counter!(BUDGET_EXHAUSTED, "service" => name()).increment(1),
             // Retries are counted with their reason, which the attempt tells; the others have no name of their own.
             EventKind::Retry { .. }
+            | EventKind::GivenUp { .. }
             | EventKind::ProbesWrittenOff { .. }
             | EventKind::EjectionCapped
             | EventKind::Story(_) => {}
@@ -221,8 +222,7 @@ impl Observer for Metrics {
         let (instance, outcome) = (attempt.instance.id.clone(), attempt.outcome.as_str());
         counter!(ATTEMPTS, "service" => service(), "instance" => instance, "outcome" => outcome).increment(1);
         if attempt.retry_after.is_some() {
-            let reason = if attempt.timed_out { "timed_out" } else { outcome };
-            counter!(RETRIES, "service" => service(), "reason" => reason).increment(1);
+            counter!(RETRIES, "service" => service(), "reason" => attempt.cause().as_str()).increment(1);
         }
     }
 

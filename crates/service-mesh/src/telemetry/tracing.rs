@@ -16,14 +16,15 @@ const TARGET: &str = "service_mesh";
 ///
 /// | what | level | fields |
 /// |---|---|---|
-/// | span `call`, from its begin to its end, waits included | info | `service`; at its end `instance`, `attempts`, `outcome` |
+/// | span `call`, from its begin to its end, waits included | info | `service`; at its end `instance`, `attempts`, `outcome`, `given_up` |
 /// | span `attempt`, within its call's; your function runs in it | debug | `instance`, `number`; at its end `outcome`, `timed_out` |
 /// | a circuit changed its state | info, to Open warn | `circuit`, `from`, `to`, `reason` |
 /// | a circuit refused a call | debug | `circuit`, `reason` |
 /// | a late outcome | debug | `circuit`, `outcome` |
 /// | hung probes were written off | warn | `circuit`, `probes` |
 /// | an ejection was capped | warn | `circuit` |
-/// | a retry | debug | `service`, `attempts` |
+/// | a retry | debug | `service`, `attempts`, `instance`, `cause` |
+/// | given up for lack of time | info | `service`, `attempts`, `instance`, `cause`, `reason` |
 /// | the retry budget is spent | warn | `service` |
 /// | a story | info | `service` |
 ///
@@ -84,7 +85,14 @@ impl Listener for Tracing {
             }
             EventKind::ProbesWrittenOff { probes } => warn!(target: TARGET, circuit = name, probes, "{event}"),
             EventKind::EjectionCapped => warn!(target: TARGET, circuit = name, "{event}"),
-            EventKind::Retry { attempts, .. } => debug!(target: TARGET, service = name, attempts, "{event}"),
+            EventKind::Retry { attempts, instance, cause, .. } => {
+                let (instance, cause) = (instance.as_str(), cause.as_str());
+                debug!(target: TARGET, service = name, attempts, instance, cause, "{event}");
+            }
+            EventKind::GivenUp { attempts, instance, cause, reason } => {
+                let (instance, cause, reason) = (instance.as_str(), cause.as_str(), reason.as_str());
+                info!(target: TARGET, service = name, attempts, instance, cause, reason, "{event}");
+            }
             EventKind::BudgetExhausted => warn!(target: TARGET, service = name, "{event}"),
             EventKind::Story(_) => info!(target: TARGET, service = name, "{event}"),
         }
@@ -94,7 +102,8 @@ impl Listener for Tracing {
 impl Observer for Tracing {
     fn scope(&self, service: &Arc<str>) -> Option<Box<dyn Scope>> {
         let call = info_span!(
-            target: TARGET, "call", service = &**service, instance = Empty, attempts = Empty, outcome = Empty
+            target: TARGET, "call", service = &**service,
+            instance = Empty, attempts = Empty, outcome = Empty, given_up = Empty
         );
         (!call.is_disabled()).then(|| Box::new(Spans { call, attempt: Span::none() }) as Box<dyn Scope>)
     }
@@ -143,6 +152,9 @@ impl Scope for Spans {
         }
         self.call.record("attempts", call.attempts);
         self.call.record("outcome", call.outcome_word());
+        if let Some(reason) = call.given_up {
+            self.call.record("given_up", reason.as_str());
+        }
     }
 }
 

@@ -63,7 +63,7 @@ mod types {
         for_each!(can_go_anywhere:
             CircuitBreaker, CircuitBreakerBuilder, Permit<'static>, OwnedPermit, Refusal,
             LoadBalancer, LoadBalancerBuilder, Lease, Picked, EndpointStatus,
-            RetryPolicy, RetryPolicyBuilder, RetryBudget,
+            RetryPolicy, RetryPolicyBuilder, RetryBudget, GivenUp, RetryCause,
             ServiceProxy, ServiceProxyBuilder, CallOptions, Target, Refused,
             Call<ServiceProxy>, Call<&'static ServiceProxy>, Attempt<ServiceProxy>, Attempt<&'static ServiceProxy>,
             Verdict<ServiceProxy>, Verdict<&'static ServiceProxy>,

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use service_mesh::{
-    HealthCheckType, InstanceCircuitBreaker, Jitter, LoadBalancerStrategy, Mesh, PolicyFile, RetryBudgetConfig,
-    ServiceInstance, ServicePolicy, ServiceProxy, read_policy_file,
+    AccessLogMode, DiscoveryConfig, DiscoveryQuery, HealthCheckType, InstanceCircuitBreaker, Jitter,
+    LoadBalancerStrategy, Mesh, PolicyFile, RetryBudgetConfig, RouteConfig, ServiceInstance, ServicePolicy,
+    ServiceProxy, read_policy_file,
 };
 
 use crate::complete_example;
@@ -60,13 +61,85 @@ fn every_key_is_read() {
     let search = &file.services["search"];
     assert_eq!(search.instance_circuit_breaker, InstanceCircuitBreaker::Off);
     assert_eq!((search.retry.max_retries(), &search.budget), (0, &None));
-    assert_eq!(file.listeners["web"].address, ([127, 0, 0, 1], 8000).into());
+}
+
+#[test]
+fn every_key_of_the_sidecar_is_read() {
+    let file = read(complete_example());
+    let check = file.services["payments"].health_check.as_ref().unwrap();
+    assert_eq!((check.method().as_deref(), check.host().as_deref()), (Some("HEAD"), Some("shop.example")));
+    assert_eq!((check.statuses().unwrap().to_string().as_str(), check.port()), ("200-299, 304", Some(8081)));
+    let stock = file.services["stock"].discovery.as_ref().unwrap();
+    assert_eq!(stock.query, DiscoveryQuery::Dns("stock.internal:8080".parse().unwrap()));
+    assert_eq!((stock.min_ttl, stock.max_ttl, stock.empty_grace), (seconds(1.0), seconds(60.0), seconds(30.0)));
+    let mail = file.services["mail"].discovery.as_ref().unwrap();
+    let mut expected = DiscoveryConfig::new(DiscoveryQuery::Srv(String::from("_smtp._tcp.example.com")));
+    expected.server = Some(([127, 0, 0, 1], 8600).into());
+    assert_eq!(mail, &expected);
+
+    let web = &file.listeners["web"];
+    assert_eq!(web.address.to_string(), "127.0.0.1:8000");
+    assert_eq!((web.limits.connections(), web.limits.header(), web.limits.idle()), (2000, seconds(5.0), seconds(60.0)));
+    assert_eq!((web.limits.header_bytes(), web.limits.body_bytes()), (16_384, Some(10_000_000)));
     let route = &file.routes[0];
     assert_eq!((route.service.as_str(), route.listener.as_deref()), ("payments", Some("web")));
-    assert_eq!((route.host.as_deref(), route.method.as_deref()), (Some("shop.example"), Some("POST")));
-    assert_eq!((route.path_prefix.as_str(), file.routes[1].path_prefix.as_str()), ("/pay", "/"));
+    assert_eq!((route.host.as_deref(), route.path_prefix.as_str()), (Some("*.shop.example"), "/pay"));
+    assert_eq!(route.methods, ["POST", "PUT"]);
+    assert_eq!(file.routes[1], RouteConfig::new("search"));
     let admin = file.admin.unwrap();
-    assert_eq!((admin.address, admin.token.as_deref()), (([127, 0, 0, 1], 9000).into(), Some("secret")));
+    assert_eq!(admin.address.to_string(), "0.0.0.0:9000");
+    assert_eq!(admin.token.as_deref(), Some("a-long-secret-of-yours"));
+    let log = &file.access_log;
+    assert_eq!((log.mode(), log.sample_ratio()), (AccessLogMode::Sampled, 0.1));
+    assert_eq!(log.path().as_deref(), Some("/var/log/mesh.jsonl"));
+    assert_eq!((file.drain.delay(), file.drain.deadline()), (seconds(3.0), seconds(10.0)));
+}
+
+#[test]
+fn routes_stand_in_the_order_of_how_much_they_say() {
+    let route = |text: &str| format!("[[routes]]\nservice = 'a'\n{text}\n");
+    let texts = [
+        "",
+        "methods = ['GET']",
+        "path_prefix = '/a/'",
+        "path_prefix = '/a/b'",
+        "path_prefix = '/a/b'\nmethods = ['PUT', 'GET', 'PUT']",
+        "host = '*.example'",
+        "host = '*.Shop.example'",
+        "host = 'Shop.Example.'",
+        "host = 'shop.example'\npath_prefix = '/x'",
+        "listener = 'web'",
+        "listener = 'web'\nhost = '*.x'",
+    ];
+    let text = format!("[services.a]\n[listeners.web]\naddress = 'unix:/run/mesh.sock'\n{}", texts.map(route).concat());
+    let told: Vec<_> = read(&text)
+        .routes
+        .iter()
+        .map(|route| {
+            let (listener, host) = (route.listener.as_deref().unwrap_or("-"), route.host.as_deref().unwrap_or("-"));
+            format!("{listener} {host} {} {}", route.path_prefix, route.methods.join(","))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "web *.x / ",
+            "web - / ",
+            "- shop.example /x ",
+            "- shop.example / ",
+            "- *.shop.example / ",
+            "- *.example / ",
+            "- - /a/b GET,PUT",
+            "- - /a/b ",
+            "- - /a ",
+            "- - / GET",
+            "- - / ",
+        ]
+    );
+    // Of two alike the first in the file comes first, whatever their names.
+    let text = "[services.a]\n[services.b]\n[[routes]]\nservice = 'b'\nmethods = ['GET', 'PUT']\n\
+                [[routes]]\nservice = 'a'\nmethods = ['GET']";
+    assert!(read(text).routes.iter().map(|route| route.service.as_str()).eq(["b", "a"]));
 }
 
 #[test]
@@ -106,7 +179,7 @@ fn what_is_not_said_has_the_defaults_of_the_code() {
 #[test]
 fn a_mesh_does_what_its_file_says() {
     let mesh: Mesh = complete_example().parse().unwrap();
-    assert!(mesh.services().iter().map(ServiceProxy::name).eq(["payments", "search"]));
+    assert!(mesh.services().iter().map(ServiceProxy::name).eq(["mail", "payments", "search", "stock"]));
     assert!(mesh.service("carts").is_none());
     let payments = mesh.service("payments").unwrap();
     assert_eq!(payments.config().call_timeout(), Some(seconds(2.0)));

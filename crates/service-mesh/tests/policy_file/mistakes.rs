@@ -30,7 +30,7 @@ adress = '127.0.0.1:1'
     6:23: services.payments.circuit_breaker.failure_treshold is unknown; did you mean failure_threshold?
     6:45: services.payments.circuit_breaker.timeout is unknown; did you mean timeout_seconds?
     7:3: services.payments.instance-circuit-breaker is unknown; did you mean instance_circuit_breaker?
-    8:3: services.payments.colour is unknown; allowed: strategy, instances, circuit_breaker, instance_circuit_breaker, retry, budget, timeouts, max_ejected_ratio, explain_ratio, slow_start_seconds, health_check, limits
+    8:3: services.payments.colour is unknown; allowed: strategy, instances, discovery, circuit_breaker, instance_circuit_breaker, retry, budget, timeouts, max_ejected_ratio, explain_ratio, slow_start_seconds, health_check, limits
     10:1: services.payments.retry.maxRetries is unknown; did you mean max_retries?
     12:1: admin.adress is unknown; did you mean address?
     "#);
@@ -74,16 +74,16 @@ web = { address = 'localhost' }
     8:1: services.payments.explain_ratio is a boolean; expected a number
     9:1: services.payments.slow_start_seconds is a date or time; expected a number
     11:1: services.payments.limits.queue is a number with a point; expected a whole number
-    12:1: services.payments.limits.header_bytes is -1; allowed: 0 to 4294967295
+    12:1: services.payments.limits.header_bytes is -1; allowed: 0 or more
     14:1: services.payments.budget.ratio is a list; expected a number
     16:1: services.orders.instances[0].id is a whole number; expected a string
     17:1: services.orders.instances[0].host is empty; expected some text
-    18:1: services.orders.instances[0].port is 70000; allowed: 0 to 65535
+    18:1: services.orders.instances[0].port is 70000; allowed: 1 to 65535
     19:14: services.orders.instances[0].metadata.zone is a whole number; expected a string
     21:1: services.orders.instance_circuit_breaker.consecutive is a string; expected true or false
     22:1: services.orders.instance_circuit_breaker.count_window is a boolean; expected a table, or false
     24:1: services.orders.health_check.path is a table; expected a string
-    26:9: listeners.web.address is "localhost"; allowed: an IP address and a port, as 127.0.0.1:8080 or [::1]:8080
+    26:9: listeners.web.address is "localhost"; allowed: an IP address and a port, as 127.0.0.1:8080 or [::1]:8080, or the path of a Unix socket, as unix:/run/mesh.sock
     "#);
 }
 
@@ -115,9 +115,16 @@ budget.ratio = inf
 retry.exponential_base = 0.5
 health_check = { type = 'tcp', path = '/' }
 limits.header_bytes = 10
+[listeners.web]
+address = '127.0.0.1:80'
+limits = { connections = 0 }
+[access_log]
+sample_ratio = 1.5
+[drain]
+delay_seconds = -1
 ";
     assert_snapshot!(mistakes(text), @r#"
-    3:17: services.a.circuit_breaker.failure_threshold is 0; allowed: 1 to 16777215
+    3:17: services.a.circuit_breaker.failure_threshold is 0; allowed: 1 or more
     5:21: services.b.circuit_breaker.consecutive is false; allowed: true, unless count_window or time_window is set
     7:1: services.c.circuit_breaker.timeout_max_seconds is 20; allowed: at least timeout_seconds, which is 30
     12:13: services.d.instance_circuit_breaker.timeout_max_seconds is 40; allowed: at least timeout_seconds, which is 60
@@ -128,7 +135,46 @@ limits.header_bytes = 10
     23:8: services.h.budget.ratio is inf; allowed: 0 to 10
     24:7: services.h.retry.exponential_base is 0.5; allowed: a finite number, at least 1
     25:32: services.h.health_check.path is "/"; allowed: none where type is "tcp"
-    26:8: services.h.limits.header_bytes is 10; allowed: 1024 to 4294967295
+    26:8: services.h.limits.header_bytes is 10; allowed: 8192 or more
+    29:12: listeners.web.limits.connections is 0; allowed: 1 or more
+    31:1: access_log.sample_ratio is 1.5; allowed: above 0, at most 1
+    33:1: drain.delay_seconds is -1; allowed: a finite number of seconds, at least 0
+    "#);
+}
+
+#[test]
+fn what_would_be_nobodys_address_or_no_time_is_refused() {
+    let text = "
+[services.payments]
+instances = [
+    { id = '', host = 'h', port = 1 },
+    { id = 'b', host = 'h', port = 0 },
+]
+timeouts = { call_seconds = 0, attempt_seconds = 0, idle_seconds = 0 }
+";
+    assert_snapshot!(mistakes(text), @r#"
+    4:7: services.payments.instances[0].id is empty; expected some text
+    5:29: services.payments.instances[1].port is 0; allowed: 1 to 65535
+    7:14: services.payments.timeouts.call_seconds is 0; allowed: above 0, or none at all for no limit
+    "#);
+}
+
+#[test]
+fn a_limit_for_slow_calls_and_their_share_need_each_other() {
+    let text = "
+[services.a.circuit_breaker.count_window]
+slow_call_ratio = 0.5
+[services.b.circuit_breaker]
+time_window = { slow_call_seconds = 2 }
+[services.c.circuit_breaker]
+count_window = { failure_ratio = 0.5, size = 0 }
+time_window = { failure_ratio = 1.5 }
+";
+    assert_snapshot!(mistakes(text), @r#"
+    2:29: services.a.circuit_breaker.count_window.slow_call_seconds is missing; allowed: a number of seconds, since slow_call_ratio is set
+    5:1: services.b.circuit_breaker.time_window.slow_call_ratio is missing; allowed: above 0, at most 1, since slow_call_seconds is set
+    7:39: services.c.circuit_breaker.count_window.size is 0; allowed: 1 or more
+    8:17: services.c.circuit_breaker.time_window.failure_ratio is 1.5; allowed: above 0, at most 1
     "#);
 }
 
@@ -147,6 +193,8 @@ listener = 'webb'
 [[routes]]
 service = 'x'
 path_prefix = 'pay'
+[access_log]
+mode = 'sample'
 ";
     assert_snapshot!(mistakes(text), @r#"
     3:1: services.payments.strategy is "round-robin"; did you mean round_robin?
@@ -155,8 +203,83 @@ path_prefix = 'pay'
     9:1: routes[0].service is "paymets"; did you mean payments?
     10:1: routes[0].listener is "webb"; did you mean web?
     12:1: routes[1].service is "x"; allowed: payments
-    13:1: routes[1].path_prefix is "pay"; allowed: a path that begins with /
+    13:1: routes[1].path_prefix is "pay"; allowed: a path that begins with /, without a query
+    15:1: access_log.mode is "sample"; did you mean sampled?
     "#);
+}
+
+#[test]
+fn a_mistake_in_what_is_the_sidecars_is_told() {
+    let text = "
+[services.a.discovery]
+[services.b.discovery]
+dns = 'api.internal:80'
+srv = '_http._tcp.api.internal'
+[services.c]
+instances = []
+discovery = { srv = 'a b', min_ttl_seconds = 0 }
+[services.d.discovery]
+dns = 'api.internal:80'
+min_ttl_seconds = 30
+max_ttl_seconds = 20
+[services.e.discovery]
+svr = '_http._tcp.api.internal'
+[services.f.health_check]
+statuses = '2xx'
+method = 'get'
+[listeners.web]
+address = '127.0.0.1:80'
+[listeners.other]
+address = '127.0.0.1:80'
+[listeners.free]
+address = '127.0.0.1:0'
+[listeners.also_free]
+address = '127.0.0.1:0'
+[[routes]]
+service = 'a'
+host = 'shop.example:80'
+methods = ['get', 'a b', 1]
+[[routes]]
+service = 'a'
+methods = []
+path_prefix = '/a?b'
+[[routes]]
+service = 'a'
+host = 'x'
+[[routes]]
+service = 'b'
+host = 'X.'
+path_prefix = '//'
+[admin]
+address = '127.0.0.1:80'
+token = 'secret'
+";
+    assert_snapshot!(mistakes(text), @r#"
+    2:13: services.a.discovery is without a name; allowed: dns or srv
+    3:13: services.b.discovery is by two names; allowed: dns or srv
+    8:1: services.c.discovery stands beside instances; allowed: one of the two
+    8:15: services.c.discovery.srv is "a b"; allowed: the name of a service, as _http._tcp.api.internal
+    12:1: services.d.discovery.max_ttl_seconds is 20; allowed: at least min_ttl_seconds, which is 30
+    14:1: services.e.discovery.svr is unknown; did you mean srv?
+    16:1: services.f.health_check.statuses is "2xx"; allowed: statuses from 100 to 599, as 200-299 or 200, 204
+    18:12: listeners.web listens where listeners.other does
+    28:1: routes[0].host is "shop.example:80"; allowed: a host without a port, as shop.example, *.shop.example or [::1]
+    29:12: routes[0].methods[0] is "get"; did you mean GET?
+    29:19: routes[0].methods[1] is "a b"; allowed: a method, as GET
+    29:26: routes[0].methods[2] is a whole number; expected a string
+    32:1: routes[1].methods is empty; expected a method
+    33:1: routes[1].path_prefix is "/a?b"; allowed: a path that begins with /, without a query
+    37:1: routes[3] fits the same requests as another route, which stands before it
+    43:1: admin.token is not fit; allowed: at least 16 printable ASCII characters without a blank
+    "#);
+    let mistake = |admin: &str| mistakes(&format!("[admin]\n{admin}"));
+    assert_snapshot!(mistake("address = '0.0.0.0:80'"), @r#"2:1: admin.address is "0.0.0.0:80"; allowed: a loopback address or a Unix socket, unless there is a token"#);
+    assert_snapshot!(mistake("address = 'localhost:80'\ntoken = 'with a blank, and long'"), @r#"
+    2:1: admin.address is "localhost:80"; allowed: an IP address and a port, as 127.0.0.1:8080 or [::1]:8080, or the path of a Unix socket, as unix:/run/mesh.sock
+    3:1: admin.token is not fit; allowed: at least 16 printable ASCII characters without a blank
+    "#);
+    assert!(read_policy_file("[admin]\naddress = '[::1]:80'").is_ok());
+    assert!(read_policy_file("[admin]\naddress = '[::]:80'\ntoken = '0123456789abcdef'").is_ok());
 }
 
 #[test]
@@ -207,7 +330,7 @@ fn a_file_is_named_and_one_that_is_not_there_too() {
     assert!(std::error::Error::source(&unreadable).is_some() && unreadable.mistakes().is_empty());
     std::fs::write(&path, "retry = 3").unwrap();
     let error = Mesh::from_path(&path).unwrap_err();
-    let expected = "1:1: retry is unknown; allowed: services, listeners, routes, admin";
+    let expected = "1:1: retry is unknown; allowed: services, listeners, routes, admin, access_log, drain";
     assert_eq!(error.to_string(), format!("{}:{expected}", path.display()));
     assert_eq!(error.path(), Some(path.as_path()));
     std::fs::write(&path, "[services.a]").unwrap();

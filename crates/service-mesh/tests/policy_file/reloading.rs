@@ -174,6 +174,19 @@ fn what_is_the_sidecars_is_told_and_left_alone() {
 }
 
 #[test]
+fn instances_serve_until_discovery_has_found_others() {
+    let mesh = mesh(&ManualClock::new(), FILE);
+    let discovery = "[services.payments.discovery]\ndns = 'api:80'\n[services.search]\n[drain]\ndelay_seconds = 1";
+    let changes = mesh.reload(&format!("[services.payments.circuit_breaker]\nfailure_threshold = 3\n{discovery}"));
+    assert_eq!(changes.unwrap().to_string(), "payments: instances, discovery; drain: changed");
+    assert_eq!(mesh.service("payments").unwrap().load_balancer().endpoints().len(), 2);
+    mesh.reload("[services.payments]\n[services.search]").unwrap();
+    assert_eq!(mesh.service("payments").unwrap().load_balancer().endpoints().len(), 2, "nobody says who else there is");
+    mesh.reload(&FILE.replace("id = 'b'", "id = 'c'")).unwrap();
+    assert_eq!(mesh.service("payments").unwrap().load_balancer().get_instance_except(&["a"]).unwrap().id, "c");
+}
+
+#[test]
 fn a_listener_hears_every_service_and_may_reload() {
     let (clock, recorder) = (ManualClock::new(), Recorder::new());
     let cell: Arc<OnceLock<Mesh>> = Arc::default();

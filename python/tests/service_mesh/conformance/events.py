@@ -16,6 +16,10 @@ def words(event: CircuitEvent) -> str | None:
             return f"late: {event.outcome}"
         case "probes_written_off":
             return f"probes_written_off: {event.details['probes']}"
+        case "retry":
+            return f"retry: {event.details['instance']} {event.details['cause']}"
+        case "given_up":
+            return f"given_up: {event.reason}"
         case "ejection_capped" | "budget_exhausted" as kind:
             return kind
     return None

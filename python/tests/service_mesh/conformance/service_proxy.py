@@ -14,18 +14,28 @@ from .replies import Reply
 from .scenarios import Scenario, Step, step_by_step
 
 SERVICE = "api"
+RETRY = ": retry: "
 REFUSALS = ("circuit_open", "no_healthy_instance")
 
 
 @dataclass(frozen=True)
+class Told:
+    """What the story of a call tells: what came of each attempt, and why there was no other."""
+
+    outcomes: list[str]
+    given_up: str | None
+
+
+@dataclass(frozen=True)
 class Ended:
-    """What the caller got: the word for it, and of a refusal whose, why and its cause."""
+    """What the caller got: the word for it, and of a refusal whose, why and its cause; and the story, if one was told."""
 
     returned: str
     name: str | None = None
     refusal: Refusal | None = None
     cause: str | None = None
     attempts: int | None = None
+    story: Told | None = None
 
 
 @dataclass
@@ -40,7 +50,7 @@ class Driver(Protocol):
     def set_answer(self, instance: str, answer: Reply | None) -> None:
         """None: it hangs."""
 
-    def callers(self, callers: int) -> list[Progress]: ...
+    def callers(self, callers: int, timeout: float | None = None) -> list[Progress]: ...
     def hold(self, call: str) -> None: ...
     def answer(self, call: str, reply: Reply) -> None: ...
     def cancel(self, call: str, stalled: float) -> None: ...
@@ -82,7 +92,8 @@ def play(scenario: Scenario, driver: Driver) -> None:
 
 def _act(step: Step, driver: Driver, running: dict[str, int], ids: list[str]) -> None:
     if step.take("call"):
-        _all(step, (driver.callers(1)[0] for _ in range(step.take("times", 1))))
+        timeout = step.take("timeout_seconds")
+        _all(step, (driver.callers(1, timeout)[0] for _ in range(step.take("times", 1))))
     elif "callers" in step:
         _all(step, driver.callers(step.take("callers")))
     elif "hold" in step:
@@ -162,6 +173,11 @@ def _judge(step: Step, progress: Progress) -> None:
         if reason is not None:
             same("refused", reason, ended.refusal.reason)
         told("retry_after_seconds", retry_after, ended.refusal.retry_after)
+    outcomes, given_up = step.take("outcomes"), step.take("given_up")
+    if outcomes is not None:
+        assert ended.story is not None, "the call was asked for its story"
+        names("outcomes", outcomes, ended.story.outcomes)
+        same("given_up", given_up, ended.story.given_up)
 
 
 def _all(step: Step, calls: Iterable[Progress]) -> None:
@@ -200,9 +216,12 @@ def _readings(step: Step, driver: Driver) -> None:
             same(f"{reading} of {id}", expected, of_instance and of_instance[reading])
     for id, expected in step.take("leased", {}).items():
         same(f"leased of {id}", expected, driver.leased(id))
-    events = driver.take_events()
+    heard = driver.take_events()
+    retries = [event.partition(RETRY)[2] for event in heard if RETRY in event]
+    if "retries" in step:
+        same("retries", step.take("retries"), retries)
     if "events" in step:
-        same("events", _by_name(step.take("events")), _by_name(events))
+        same("events", _by_name(step.take("events")), _by_name(event for event in heard if RETRY not in event))
 
 
 def _everything_was_given_back(driver: Driver, ids: list[str]) -> None:
@@ -213,6 +232,6 @@ def _everything_was_given_back(driver: Driver, ids: list[str]) -> None:
         same(f"half_open_calls of {id} with no call running", 0, places["half_open_calls"] if places else 0)
 
 
-def _by_name(events: list[str]) -> list[str]:
+def _by_name(events: Iterable[str]) -> list[str]:
     """Events of one circuit come in order; among several, no order is promised."""
     return sorted(events, key=lambda event: event.partition(":")[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,13 +20,14 @@ from codomyrmex.service_mesh import (
     ServiceInstance,
     ServiceProxy,
 )
+from codomyrmex.service_mesh.service_proxy import ServiceProxyOptions, Story
 from codomyrmex.service_mesh.testing import ManualClock, _Loop
 
 from . import events
 from .load_balancer import instance
 from .replies import RETRY_PREDICATES, NestedRefusal, Replied, Reply, Value
 from .scenarios import Scenario, parameters
-from .service_proxy import SERVICE, Ended, Progress, play
+from .service_proxy import SERVICE, Ended, Progress, Told, play
 from .test_circuit_breaker import config_of, reading, refusal
 from .test_retry import settings
 from .turns import Turns
@@ -66,6 +68,14 @@ def ended(came: Value | BaseException) -> Ended:
     raise came
 
 
+def story_told(story: Story | None) -> Told | None:
+    """What came of the attempts at somebody."""
+    if story is None:
+        return None
+    attempts = [attempt for attempt in story.attempts if attempt.instance is not None]
+    return Told(["timed_out" if attempt.timed_out else attempt.outcome or "-" for attempt in attempts], story.given_up)
+
+
 def proxy_of(table: dict[str, Any], clock: ManualClock) -> ServiceProxy:
     breaker = table.get("circuit_breaker", {})
     own = table.get("instance_circuit_breaker", {})
@@ -92,8 +102,13 @@ class Service:
         self.proxy.subscribe(self.heard.append)
         self.answers: dict[str, Reply | None] = {}
         self.slept = 0
+        self.explains = any("outcomes" in step for step in scenario.table["steps"])
         for written in scenario.table.get("instances", []):
             self.register(instance(written))
+
+    def asked(self, timeout: float | None) -> ServiceProxyOptions:
+        """What a call asks for."""
+        return self.proxy.with_options(timeout=timeout, explain=self.explains)
 
     def now(self) -> float:
         return self.clock.now()
@@ -145,18 +160,22 @@ class Threads(Service):
     def __init__(self, scenario: Scenario) -> None:
         super().__init__(scenario)
         self.held: dict[str, tuple[Turns, Progress]] = {}
+        self.options: dict[int, ServiceProxyOptions] = {}
 
-    def begin(self) -> tuple[Turns, Progress]:
+    def begin(self, timeout: float | None = None) -> tuple[Turns, Progress]:
+        asked = self.asked(timeout)
+
         def run(turns: Turns) -> Value | BaseException:
             def function(instance: ServiceInstance) -> Value:
                 return turns.ask(Tries(instance.id)).answer()  # type: ignore[no-any-return]
 
             try:
-                return self.proxy.call(function)
+                return asked.call(function)
             except Exception as error:
                 return error
 
         turns, progress = Turns(run), Progress()
+        self.options[id(progress)] = asked
         self.hear(turns.listen(), progress)
         return turns, progress
 
@@ -164,13 +183,13 @@ class Threads(Service):
         if isinstance(said, Tries):
             progress.tried.append(said.instance)
         else:
-            progress.ended = ended(said)
+            progress.ended = replace(ended(said), story=story_told(self.options.pop(id(progress)).story))
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    def callers(self, callers: int) -> list[Progress]:
-        begun = [self.begin() for _ in range(callers)]
+    def callers(self, callers: int, timeout: float | None = None) -> list[Progress]:
+        begun = [self.begin(timeout) for _ in range(callers)]
         for turns, progress in begun:
             while progress.ended is None:
                 reply = self.answers.get(progress.tried[-1], OK)
@@ -202,8 +221,9 @@ class Threads(Service):
 class Task:
     """A call under way."""
 
-    def __init__(self, held: bool) -> None:
+    def __init__(self, held: bool, asked: ServiceProxyOptions) -> None:
         self.held = held
+        self.asked = asked
         self.progress = Progress()
         self.reply: asyncio.Future[Reply] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -236,8 +256,8 @@ class Tasks(Service):
         self.clock._advance_to(min(times))
         self.settle()
 
-    def begin(self, held: bool) -> Task:
-        task = Task(held)
+    def begin(self, held: bool, timeout: float | None = None) -> Task:
+        task = Task(held, self.asked(timeout))
         task.task = self.loop.create_task(self.run(task))
         self.settle()
         return task
@@ -254,20 +274,17 @@ class Tasks(Service):
 
         came: Value | BaseException
         try:
-            came = await self.call(function)
+            came = await task.asked.call(function)
         except Exception as error:
             came = error
-        task.progress.ended = ended(came)
-
-    def call(self, function: Any) -> Any:
-        return self.proxy.call(function)
+        task.progress.ended = replace(ended(came), story=story_told(task.asked.story))
 
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
         self.settle()
 
-    def callers(self, callers: int) -> list[Progress]:
-        tasks = [self.begin(held=False) for _ in range(callers)]
+    def callers(self, callers: int, timeout: float | None = None) -> list[Progress]:
+        tasks = [self.begin(held=False, timeout=timeout) for _ in range(callers)]
         while any(task.progress.ended is None for task in tasks):
             self.raise_if_failed(tasks)
             self.move()

@@ -1,6 +1,6 @@
 //! How a circuit breaker is made.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use service_mesh_models::CircuitBreakerConfig;
 
@@ -31,7 +31,7 @@ pub struct CircuitBreakerBuilder {
 
 impl CircuitBreakerBuilder {
     pub(super) fn new(name: Arc<str>) -> Self {
-        Self { name, config: Arc::default(), environment: Environment::system(), announcer: None, cap: None }
+        Self { name, config: default_config(), environment: Environment::system(), announcer: None, cap: None }
     }
 
     /// When it trips and how it recovers; breakers may share one. Default: [`CircuitBreakerConfig::default`].
@@ -63,4 +63,10 @@ impl CircuitBreakerBuilder {
     pub fn build(self) -> CircuitBreaker {
         CircuitBreaker::made(self.name, self.config, self.environment, self.announcer, self.cap)
     }
+}
+
+/// One for all breakers that are given none.
+fn default_config() -> Arc<CircuitBreakerConfig> {
+    static DEFAULT: OnceLock<Arc<CircuitBreakerConfig>> = OnceLock::new();
+    Arc::clone(DEFAULT.get_or_init(Arc::default))
 }

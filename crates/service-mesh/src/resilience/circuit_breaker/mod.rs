@@ -89,8 +89,8 @@ use window::Windows;
 ///
 /// # Cost
 /// In Closed a permit is one load and a success a second one of the same cache line, which nobody writes as long as
-/// nothing fails. A failure is one compare-and-swap and a clock read. A refusal is two loads and a clock read. A count
-/// window adds a lock to each call that it has to remember, a time window a clock read and a lock that threads seldom
+/// nothing fails. A failure is one compare-and-swap and a look at the coarse time. A refusal is two loads and a clock read. A count
+/// window adds a lock to each call that it has to remember, a time window a look at the time and a lock that threads seldom
 /// share. Otherwise only transitions, half-open verdicts and listeners take a lock. Nothing is allocated before the
 /// first trip, but for windows.
 ///
@@ -362,7 +362,8 @@ impl CircuitBreaker {
         self.0.control.lock().episode().map_or(0, |episode| episode.late_outcomes)
     }
 
-    /// When a failure was last counted, on the clock of the breaker's environment.
+    /// When a failure was last counted, on the clock of the breaker's environment; to some milliseconds
+    /// ([`Clock::coarse`](crate::Clock::coarse)).
     pub fn last_failure_time(&self) -> Option<Timestamp> {
         self.0.last_failure.load(Ordering::Relaxed).checked_sub(1).map(Timestamp::from_nanos)
     }
@@ -390,7 +391,8 @@ impl CircuitBreaker {
 
     /// A ticket for one call; whoever has it must [`conclude`](Self::conclude) it once. A refusal is not announced: that
     /// is for those who pass it on to a caller ([`announce_refusal`](Self::announce_refusal)).
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "one load and a comparison; a call would cost as much again")]
     pub(crate) fn admit(&self, moment: &mut Moment<'_>) -> Result<Ticket, Refusal> {
         let word = self.word();
         if !word.phase().passes() {
@@ -401,7 +403,8 @@ impl CircuitBreaker {
     }
 
     /// Takes the verdict on a call.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the same")]
     pub(crate) fn conclude(&self, ticket: Ticket, outcome: Outcome, moment: &mut Moment<'_>) {
         // The second load cannot be spared: failures that were counted while the call ran end with its success.
         let untouched = self.0.word.load(Ordering::Relaxed) == Word::of_key(ticket.key).bits();

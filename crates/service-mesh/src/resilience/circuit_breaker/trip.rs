@@ -57,6 +57,13 @@ impl Rule {
         }
     }
 
+    /// Below so many outcomes nothing trips, and a success is judged only if it makes them so many.
+    #[inline]
+    pub(super) fn minimum_calls(&self) -> u64 {
+        self.minimum_calls
+    }
+
+    #[inline]
     pub(super) fn is_slow(&self, sample: Sample) -> bool {
         self.slow_call.zip(sample.elapsed).is_some_and(|(limit, elapsed)| elapsed > limit)
     }

@@ -39,7 +39,7 @@ impl CircuitBreaker {
         let sample = self.sample(ticket, false, moment);
         if let Some(windows) = self.0.windows.get()
             && !(sample.elapsed.is_none() && windows.is_settled(ticket.generation()))
-            && let Some(reason) = windows.record(ticket.generation(), sample, || moment.now())
+            && let Some(reason) = windows.record(ticket.generation(), sample, moment)
         {
             self.judge(ticket, Some(reason), 0, moment);
         }
@@ -51,10 +51,10 @@ impl CircuitBreaker {
         if word.key() != ticket.key {
             return self.count_late(Outcome::Failure);
         }
-        self.note_failure(moment.now());
+        self.note_failure(moment.coarse());
         let sample = self.sample(ticket, true, moment);
         let windows = if self.rules().has(Rules::WINDOWED) { self.0.windows.get() } else { None };
-        let by_window = windows.and_then(|windows| windows.record(ticket.generation(), sample, || moment.now()));
+        let by_window = windows.and_then(|windows| windows.record(ticket.generation(), sample, moment));
         if by_window.is_some() || !self.lengthen_row(ticket) {
             self.judge(ticket, by_window, 1, moment);
         }

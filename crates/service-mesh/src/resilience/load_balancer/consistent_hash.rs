@@ -22,8 +22,6 @@
 
 use std::sync::Arc;
 
-use crossbeam_utils::CachePadded;
-
 use super::asked::Asked;
 use super::endpoint::{Endpoint, Live};
 use super::key::KeyHash;
@@ -61,7 +59,7 @@ struct Rising {
 
 #[derive(Debug)]
 struct Member {
-    live: Arc<CachePadded<Live>>,
+    live: Arc<Live>,
     weight: u32,
     name: u64,
 }

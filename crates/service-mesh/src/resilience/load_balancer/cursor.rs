@@ -10,15 +10,12 @@ use crate::resilience::sync::{AtomicU64, Ordering};
 /// One shared addition is all there is to it. Batches of tickets for each thread would be faster under contention, at
 /// the price of that bound and of the order that one thread sees.
 #[derive(Debug)]
-pub(super) struct Cursor(CachePadded<Tickets>);
-
-#[derive(Debug)]
-struct Tickets {
+pub(super) struct Cursor {
     /// Counts from `start`. It wraps after 2⁶⁴ tickets (584 years at one a nanosecond), which costs one hiccup of order.
+    /// Alone on its line: whoever read the rest beside it would fetch the line from another core once more.
     ///
     /// Ordering: Relaxed. The ring that it walks does not change; a change brings a new ring with a new cursor.
-    next: AtomicU64,
-    /// These lie on the line of `next`, which every caller fetches anyway.
+    next: CachePadded<AtomicU64>,
     len: u64,
     /// ⌊(2⁶⁴ − 1) / len⌋, to divide by `len` without a division.
     reciprocal: u64,
@@ -33,27 +30,27 @@ impl Cursor {
     pub(super) fn new(start: usize, len: usize) -> Self {
         assert!(len > 0, "a ring without places");
         let (start, len) = (start as u64, len as u64);
-        Self(CachePadded::new(Tickets { next: AtomicU64::new(start), len, reciprocal: u64::MAX / len, start }))
+        Self { next: CachePadded::new(AtomicU64::new(start)), len, reciprocal: u64::MAX / len, start }
     }
 
     /// The place of the next ticket.
     #[inline]
     pub(super) fn take(&self) -> usize {
-        self.place(self.0.next.fetch_add(1, Ordering::Relaxed))
+        self.place(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
     /// So many places were passed over by the one who has the last ticket: the next caller goes on behind them, so that
     /// whoever stands behind a refused place does not get that one's share on top of its own.
     pub(super) fn skip(&self, places: usize) {
         if places > 0 {
-            self.0.next.fetch_add(places as u64, Ordering::Relaxed);
+            self.next.fetch_add(places as u64, Ordering::Relaxed);
         }
     }
 
     /// The place of the last ticket, if any was taken.
     pub(super) fn last(&self) -> Option<usize> {
-        let next = self.0.next.load(Ordering::Relaxed);
-        (next != self.0.start).then(|| self.place(next.wrapping_sub(1)))
+        let next = self.next.load(Ordering::Relaxed);
+        (next != self.start).then(|| self.place(next.wrapping_sub(1)))
     }
 
     /// `ticket mod len`, by Barrett's reduction (1986): the product with the reciprocal is the quotient or one less. A
@@ -61,7 +58,7 @@ impl Cursor {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "a product's upper half, and a remainder less than a usize")]
     fn place(&self, ticket: u64) -> usize {
-        let Tickets { len, reciprocal, .. } = *self.0;
+        let Self { len, reciprocal, .. } = *self;
         let quotient = ((u128::from(ticket) * u128::from(reciprocal)) >> 64) as u64;
         let remainder = ticket - quotient * len;
         (if remainder < len { remainder } else { remainder - len }) as usize
@@ -86,7 +83,7 @@ mod tests {
     #[test]
     fn the_counter_may_wrap_around() {
         let cursor = Cursor::new(0, 3);
-        cursor.0.next.store(u64::MAX - 1, Ordering::Relaxed);
+        cursor.next.store(u64::MAX - 1, Ordering::Relaxed);
         let places: Vec<_> = (0..8).map(|_| cursor.take()).collect();
         assert!(places.iter().all(|place| *place < 3), "{places:?}");
         assert_eq!(places[2..], [0, 1, 2, 0, 1, 2]);

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
-use crossbeam_utils::CachePadded;
 use service_mesh_models::ServiceInstance;
 
 use super::attachment::{Attached, Attachment};
@@ -43,7 +42,7 @@ impl WeakEndpoint {
 struct Registered {
     key: EndpointKey,
     instance: Arc<ServiceInstance>,
-    live: Arc<CachePadded<Live>>,
+    live: Arc<Live>,
     attached: Attached,
 }
 
@@ -56,8 +55,7 @@ impl Endpoint {
             latency: Latency::default(),
             total: total.clone(),
         };
-        let (instance, live) = (Arc::new(instance), Arc::new(CachePadded::new(live)));
-        Self(Arc::new(Registered { key, instance, live, attached }))
+        Self(Arc::new(Registered { key, instance: Arc::new(instance), live: Arc::new(live), attached }))
     }
 
     /// The same endpoint with other words about it, and something else attached: its key and its counters stay.
@@ -103,7 +101,7 @@ impl Endpoint {
     /// [`Lease`](super::Lease) sees to both.
     #[inline]
     pub(crate) fn connect(&self) {
-        let live = &**self.0.live;
+        let live = &*self.0.live;
         let before = live.leased.fetch_add(1, Ordering::Relaxed);
         if before & COUNTED != 0 {
             live.total.add(1);
@@ -113,7 +111,7 @@ impl Endpoint {
     /// One connection has ended.
     #[inline]
     pub(crate) fn disconnect(&self) {
-        let live = &**self.0.live;
+        let live = &*self.0.live;
         let before = live.leased.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before & !COUNTED > 0, "more connections ended than began");
         if before & COUNTED != 0 {
@@ -146,7 +144,7 @@ impl Endpoint {
     /// The mark and the count are one word: whoever begins or ends a connection learns in the same step whether it is
     /// in the total, and whoever sets the mark learns how many are to be added or taken.
     pub(super) fn set_counted(&self, is_counted: bool) {
-        let live = &**self.0.live;
+        let live = &*self.0.live;
         let before = if is_counted {
             live.leased.fetch_or(COUNTED, Ordering::Relaxed)
         } else {
@@ -159,14 +157,16 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn live(&self) -> &Arc<CachePadded<Live>> {
+    pub(super) fn live(&self) -> &Arc<Live> {
         &self.0.live
     }
 }
 
 /// The counters of an endpoint. They outlive the snapshots that point at them, and lie on a cache line of their own:
-/// neither a neighbour's calls nor the count of handles slows them.
+/// neither a neighbour's calls nor the count of handles slows them. In its `Arc` that makes 128 bytes, of which only these
+/// are written by calls: so it holds too where lines are 128 bytes, or are fetched in pairs.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Live {
     /// Invariant: without [`COUNTED`], the number of leases that exist.
     ///

@@ -6,8 +6,6 @@
 
 use std::sync::Arc;
 
-use crossbeam_utils::CachePadded;
-
 use super::asked::{Asked, CAPACITY, below};
 use super::endpoint::{Endpoint, Live};
 use crate::resilience::chance::Chance;
@@ -15,7 +13,7 @@ use crate::resilience::chance::Chance;
 #[derive(Debug)]
 pub(super) struct LeastConnections {
     /// The counters alone, in the order of the endpoints: the scan goes straight to them.
-    live: Box<[Arc<CachePadded<Live>>]>,
+    live: Box<[Arc<Live>]>,
 }
 
 impl LeastConnections {

@@ -153,6 +153,7 @@ impl Registry {
         self.has_changed |= self.entries.len() < before;
         let ids = self.entries.iter().map(|entry| entry.endpoint.instance().id.clone());
         let mut places: HashMap<String, usize> = ids.zip(0..).collect();
+        self.entries.reserve(instances.len().saturating_sub(places.len()));
         for instance in instances {
             if let Some(place) = places.get(&instance.id) {
                 let entry = &self.entries[*place];

@@ -7,8 +7,6 @@
 
 use std::sync::Arc;
 
-use crossbeam_utils::CachePadded;
-
 use super::asked::{Asked, CAPACITY};
 use super::endpoint::{Endpoint, Live};
 use super::lots::Lots;
@@ -33,7 +31,7 @@ pub(super) struct TwoChoices {
 
 #[derive(Debug)]
 struct Member {
-    live: Arc<CachePadded<Live>>,
+    live: Arc<Live>,
     weight: f64,
 }
 

@@ -24,6 +24,12 @@ pub(super) fn decorrelated(initial: u64, previous: u64, chance: &Chance) -> u64 
     between(initial, previous.max(initial).saturating_mul(3), chance)
 }
 
+/// What is added to a `Retry-After` of `asked` nanoseconds, so that all who were told the same do not come back in the
+/// same instant: up to a tenth of it, and up to `room`.
+pub(super) fn beyond(asked: u64, room: u64, chance: &Chance) -> u64 {
+    between(0, (asked / 10).min(room), chance)
+}
+
 /// Both ends included, each number with the same chance to within 2⁻⁶⁴ of the width.
 fn between(low: u64, high: u64, chance: &Chance) -> u64 {
     let width = u128::from(high - low) + 1;

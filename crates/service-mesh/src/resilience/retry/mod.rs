@@ -12,6 +12,7 @@
 
 mod backoff;
 mod budget;
+mod given_up;
 mod jitter;
 mod retrying;
 
@@ -24,6 +25,7 @@ use super::outcome::Answer;
 use crate::environment::Environment;
 
 pub use budget::RetryBudget;
+pub use given_up::{GivenUp, RetryCause};
 pub use retrying::Retrying;
 
 /// Tries a failed call again, after a wait that grows.
@@ -124,8 +126,9 @@ impl RetryPolicy {
     /// Whether a call with these `retries` behind it would be tried again after `answer`, and after what wait.
     ///
     /// `Retry-After` is a lower bound that neither jitter nor `max_delay` may pass under; where nobody should wait as
-    /// long (`retry_after_max`, or all of `time_left`), the call gives up at once instead of at the end. A call
-    /// without a deadline has no `time_left`, and need not read a clock for it.
+    /// long (`retry_after_max`, or all of `time_left`), the call gives up at once instead of at the end. Where there is
+    /// jitter, some is added to it, which makes nobody give up who would not have without. A call without a deadline
+    /// has no `time_left`, and need not read a clock for it.
     pub(crate) fn plan(
         &self,
         retries: Retries,
@@ -143,11 +146,26 @@ impl RetryPolicy {
             return Err(GivenUp::RetryAfterTooLong);
         }
         let delay = self.delay(retries.done, retries.previous);
-        let wait = Duration::from_nanos(delay).max(earliest);
+        let mut wait = Duration::from_nanos(delay).max(earliest);
+        if wait == earliest {
+            wait += self.spread(earliest, time_left);
+        }
         if time_left.is_some_and(|left| wait >= left) {
             return Err(GivenUp::PastDeadline);
         }
         Ok(Retry { wait, then: Retries { done: retries.done + 1, previous: delay } })
+    }
+
+    /// What is added to a wait that the answer has asked for.
+    fn spread(&self, asked: Duration, time_left: Option<Duration>) -> Duration {
+        if asked.is_zero() || self.config.jitter() == Jitter::None {
+            return Duration::ZERO;
+        }
+        // The next attempt begins before the deadline, not at it.
+        let before_deadline = time_left.map_or(Duration::MAX, |left| left.saturating_sub(Duration::from_nanos(1)));
+        let room = self.config.retry_after_max().min(before_deadline).saturating_sub(asked);
+        let (asked, room) = (saturating_nanos(asked), saturating_nanos(room));
+        Duration::from_nanos(jitter::beyond(asked, room, &self.environment.chance()))
     }
 
     /// Takes one retry from the budget, if there is one; it is not given back, whatever becomes of the retry.
@@ -235,21 +253,6 @@ pub(crate) struct Retry {
     pub(crate) then: Retries,
 }
 
-/// Why a call is not tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GivenUp {
-    /// The answer is final.
-    NotRetryable,
-    /// `max_retries` is reached.
-    RetriesSpent,
-    /// The answer asked for a longer wait than `retry_after_max`.
-    RetryAfterTooLong,
-    /// The next attempt would begin at the deadline or later.
-    PastDeadline,
-    /// The budget has no retry left.
-    BudgetSpent,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,6 +316,23 @@ mod tests {
     }
 
     #[test]
+    fn callers_who_were_told_to_come_back_at_once_come_back_one_after_the_other() {
+        let policy = seeded(RetryConfig::builder().retry_after_max(21 * SECOND).build().unwrap(), 4);
+        let waits = |asked, left| -> Vec<Duration> {
+            let plan = |_| policy.plan(Retries::default(), &Answer::failure().retry_after(asked), left);
+            (0..200).map(|draw| plan(draw).unwrap().wait).collect()
+        };
+        let spread = waits(10 * SECOND, None);
+        assert!(spread.iter().all(|wait| (10 * SECOND..=11 * SECOND).contains(wait)));
+        assert!(spread.iter().max() > Some(&(SECOND * 109 / 10)) && spread.iter().min() < Some(&(SECOND * 101 / 10)));
+        // Neither the longest wait that is allowed nor the deadline is passed for it, nor does anybody give up.
+        assert_eq!(waits(20 * SECOND, None).iter().max().map(|longest| *longest <= 21 * SECOND), Some(true));
+        assert!(waits(21 * SECOND, None).iter().all(|wait| *wait == 21 * SECOND));
+        let just_before = 10 * SECOND + Duration::from_nanos(1);
+        assert!(waits(10 * SECOND, Some(just_before)).iter().all(|wait| *wait == 10 * SECOND));
+    }
+
+    #[test]
     fn a_call_gives_up_at_once_where_the_deadline_would_pass_first() {
         let policy = policy(|config| config.jitter(Jitter::None));
         let plan = |left| policy.plan(Retries::default(), &Answer::failure(), Some(left));
@@ -349,7 +369,7 @@ mod tests {
             let retry = policy.plan(retries, &Answer::failure().retry_after(asked), None).unwrap();
             let drawn = Duration::from_nanos(retry.then.previous);
             assert!(drawn >= config.initial_delay() && drawn <= (3 * previous).min(config.max_delay()));
-            assert_eq!(retry.wait, drawn.max(asked));
+            assert!(retry.wait >= drawn.max(asked) && retry.wait <= drawn.max(asked.mul_f64(1.1)));
             (retries, previous) = (retry.then, drawn);
         }
     }
@@ -436,7 +456,11 @@ mod tests {
             match policy.plan(retries, &Answer::failure().retry_after(asked), Some(left)) {
                 Ok(retry) => {
                     prop_assert!(retry.wait >= asked && retry.wait < left);
-                    prop_assert!(retry.wait <= config.max_delay().max(asked));
+                    let latest = asked.saturating_add(asked / 10).min(config.retry_after_max());
+                    prop_assert!(retry.wait <= config.max_delay().max(latest));
+                    if config.jitter() == Jitter::None {
+                        prop_assert!(retry.wait <= config.max_delay().max(asked));
+                    }
                     prop_assert!(asked <= config.retry_after_max());
                 }
                 Err(GivenUp::RetryAfterTooLong) => prop_assert!(asked > config.retry_after_max()),

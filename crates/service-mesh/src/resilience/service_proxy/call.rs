@@ -30,6 +30,7 @@ use crate::resilience::clock::Timestamp;
 use crate::resilience::event::EventKind;
 use crate::resilience::load_balancer::{KeyHash, Registration};
 use crate::resilience::outcome::{Answer, Outcome};
+use crate::resilience::retry::GivenUp;
 use crate::resilience::sync::Loaded;
 
 /// A call between its attempts. `P` is how it holds its proxy: by reference, or as a handle of its own.
@@ -39,6 +40,8 @@ pub struct Call<P: Borrow<ServiceProxy>> {
     history: History<P>,
     roster: Loaded<Roster>,
     baggage: Option<Box<Baggage>>,
+    /// When it began, if that was a moment ago and somebody had to know: then its first attempt begins at that time too.
+    just_began: Option<Timestamp>,
 }
 
 /// What a call never lets go of.
@@ -113,8 +116,16 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
         baggage: Option<Box<Baggage>>,
     ) -> Self {
         let timeout = timeout.or_else(|| roster.settings.config.call_timeout());
-        let deadline = timeout.map_or(NO_LIMIT, |timeout| roster.settings.environment.now().after(timeout));
-        Self { history: History { proxy, deadline, key, attempts: 0 }, roster, baggage }
+        let mut moment = roster.moment();
+        let deadline = timeout.map_or(NO_LIMIT, |timeout| moment.now().after(timeout));
+        let just_began = moment.known();
+        Self { history: History { proxy, deadline, key, attempts: 0 }, roster, baggage, just_began }
+    }
+
+    /// The same for whoever may take their time before they admit it.
+    #[inline]
+    pub(super) fn admitted_later(self) -> Self {
+        Self { just_began: None, ..self }
     }
 
     pub(crate) fn environment(&self) -> &Environment {
@@ -127,7 +138,8 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
     /// # Errors
     /// The deadline has passed, no instance is healthy, or the circuit of the service or those of all its instances
     /// refuse.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "an attempt that is returned through memory costs a fifth of a call")]
     pub fn admit(self) -> Result<Attempt<P>, Refused> {
         self.admit_chosen(Roster::choose)
     }
@@ -142,14 +154,15 @@ impl<P: Borrow<ServiceProxy>> Call<P> {
         self.admit_chosen(|roster, _, baggage, moment| roster.choose_by(choose, baggage, moment))
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
     fn admit_chosen(
         mut self,
         choose: impl FnOnce(&Roster, Option<KeyHash>, Option<&mut Baggage>, &mut Moment<'_>) -> Result<Choice, Nobody>,
     ) -> Result<Attempt<P>, Refused> {
         self.history.proxy.borrow().refresh(&mut self.roster);
         let roster = &*self.roster;
-        let mut moment = roster.moment();
+        let mut moment = roster.moment_at(self.just_began);
         if self.history.deadline != NO_LIMIT && self.history.deadline <= moment.now() {
             return Err(refused(CallErrorKind::DeadlineExceeded, self.history.attempts, self.baggage, &mut moment));
         }
@@ -196,7 +209,7 @@ impl Nobody {
 #[cold]
 fn refused(kind: CallErrorKind, attempts: u32, baggage: Option<Box<Baggage>>, moment: &mut Moment<'_>) -> Refused {
     if let Some(baggage) = baggage.filter(|baggage| baggage.is_attended()) {
-        baggage.end(&Ending::Refused(kind.clone()), moment);
+        baggage.end(&Ending::Refused(kind.clone()), None, moment);
     }
     Refused { kind, attempts }
 }
@@ -242,7 +255,7 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     }
 
     /// What a caller is told if the time limit ends the attempt: that the call's deadline is exceeded, or that the
-    /// attempt timed out. For drivers, which settle such an attempt with [`Answer::failure`].
+    /// attempt timed out. A driver that stops it says so by [`stop`](Self::stop).
     pub fn timed_out(&self) -> CallErrorKind {
         let by_deadline = self.hold.limit == self.history.deadline;
         if by_deadline { CallErrorKind::DeadlineExceeded } else { CallErrorKind::AttemptTimedOut }
@@ -262,7 +275,11 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
     /// The instance's circuit judges every attempt. The service's circuit hears of a failure only where failover could
     /// not hide it: if an instance that this call has not tried would admit the next attempt, it hears nothing. An attempt
     /// that outlasted its time limit is a failure of the instance, whatever the answer.
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "as above: an attempt is large, and a plain success looks at little of it"
+    )]
     pub fn settle(mut self, answer: Answer) -> Verdict<P> {
         let mut moment = self.hold.roster.moment();
         let outcome = self.hold.outcome(answer.outcome(), &mut moment);
@@ -285,7 +302,7 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
         if let Some(mut baggage) = self.hold.baggage.take() {
             let outcome = Outcome::Success;
             baggage.settled(Settled { outcome, timed_out: false, retry_after: None }, &mut moment);
-            baggage.end(&Ending::Returned(outcome), &mut moment);
+            baggage.end(&Ending::Returned(outcome), None, &mut moment);
         }
     }
 
@@ -296,7 +313,39 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
             self.succeed_attended(now);
             return Verdict::Return;
         }
-        let Self { history, hold } = self;
+        match self.go_on(answer, outcome, None, now) {
+            Next::Return => Verdict::Return,
+            Next::Refused(refused) => Verdict::Refused(refused),
+            Next::Retry(after, call) => Verdict::Retry { after, call },
+        }
+    }
+
+    /// Ends an attempt that the driver has stopped, since its time limit was reached before there was a result: a failure
+    /// of the instance. `answer` says whether the call may be tried again, as [`Answer::failure`] does. Returns the wait
+    /// and the call, as in [`Verdict::Retry`].
+    ///
+    /// # Errors
+    /// The call ends here: its deadline is exceeded or its last attempt timed out, or the next attempt is bound to be
+    /// refused.
+    pub fn stop(self, answer: Answer) -> Result<(Duration, Call<P>), Refused> {
+        let (kind, attempts) = (self.timed_out(), self.number());
+        match self.go_on(answer, Outcome::Failure, Some(&kind), None) {
+            Next::Return => Err(Refused { kind, attempts }),
+            Next::Refused(refused) => Err(refused),
+            Next::Retry(after, call) => Ok((after, call)),
+        }
+    }
+
+    /// The attempt has ended with `outcome`: there is another, or the call ends with it. Of one that was `stopped` that
+    /// is told its caller.
+    fn go_on(
+        self,
+        answer: Answer,
+        outcome: Outcome,
+        stopped: Option<&CallErrorKind>,
+        now: Option<Timestamp>,
+    ) -> Next<P> {
+        let Self { history, mut hold } = self;
         // Who is there now, not who was there when somebody asked last: an instance may have left while this one failed.
         let roster = history.proxy.borrow().fresh_roster();
         let mut moment = roster.moment_at(now);
@@ -304,17 +353,22 @@ impl<P: Borrow<ServiceProxy>> Attempt<P> {
             // As above.
             moment.now();
         }
-        let timed_out = hold.is_too_late(&mut moment);
+        let timed_out = stopped.is_some() || hold.is_too_late(&mut moment);
+        let mut settled = Settled { outcome, timed_out, retry_after: None };
         let mut baggage = hold.conclude(outcome, &roster, &mut moment);
-        let next = history.next(&roster, &mut baggage, answer, &mut moment);
-        baggage.settled(Settled { outcome, timed_out, retry_after: next.retry_after() }, &mut moment);
-        match next {
-            Next::Return => {
-                baggage.end(&Ending::Returned(outcome), &mut moment);
-                Verdict::Return
+        let plan = history.plan(&roster, &mut baggage, answer, (hold.instance(), settled), &mut moment);
+        settled.retry_after = plan.as_ref().ok().copied();
+        baggage.settled(settled, &mut moment);
+        match plan {
+            Ok(wait) => Next::Retry(wait, Call { history, roster, baggage: Some(baggage), just_began: None }),
+            Err(Stop::Refused(kind)) => Next::Refused(refused(kind, history.attempts, Some(baggage), &mut moment)),
+            Err(Stop::GivenUp(reason)) => {
+                if baggage.is_attended() {
+                    let ending = stopped.cloned().map_or(Ending::Returned(outcome), Ending::TimedOut);
+                    baggage.end(&ending, Some(reason), &mut moment);
+                }
+                Next::Return
             }
-            Next::Refused(kind) => Verdict::Refused(refused(kind, history.attempts, Some(baggage), &mut moment)),
-            Next::Retry(after) => Verdict::Retry { after, call: Call { history, roster, baggage: Some(baggage) } },
         }
     }
 }
@@ -328,39 +382,65 @@ impl Attempt<&ServiceProxy> {
     }
 }
 
-/// What comes after a result that may not be the last.
-enum Next {
+/// What comes after an attempt that may not be the last.
+enum Next<P: Borrow<ServiceProxy>> {
+    /// What came of it is what came of the call.
     Return,
-    Refused(CallErrorKind),
-    Retry(Duration),
+    Refused(Refused),
+    Retry(Duration, Call<P>),
 }
 
-impl Next {
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Retry(wait) => Some(*wait),
-            Self::Return | Self::Refused(_) => None,
-        }
-    }
+/// Why there is no other attempt.
+enum Stop {
+    GivenUp(GivenUp),
+    /// It is bound to be refused.
+    Refused(CallErrorKind),
 }
 
 impl<P: Borrow<ServiceProxy>> History<P> {
-    /// Whether there is another attempt, asked in this order: may this be tried again, is there time, would anybody
-    /// admit it, is there budget. The budget comes last, since what it gives is not given back.
-    fn next(&self, roster: &Roster, baggage: &mut Baggage, answer: Answer, moment: &mut Moment<'_>) -> Next {
+    /// The wait before another attempt, or why there is none, asked in this order: may this be tried again, is there
+    /// time, would anybody admit it, is there budget. The budget comes last, since what it gives is not given back.
+    /// `ended` is the attempt before.
+    fn plan(
+        &self,
+        roster: &Roster,
+        baggage: &mut Baggage,
+        answer: Answer,
+        ended: (&ServiceInstance, Settled),
+        moment: &mut Moment<'_>,
+    ) -> Result<Duration, Stop> {
         let policy = &roster.settings.retry;
         let time_left = (self.deadline != NO_LIMIT).then(|| self.deadline.since(moment.now()));
-        let Ok(retry) = policy.plan(baggage.retries, &answer, time_left) else { return Next::Return };
+        let retry = policy.plan(baggage.retries, &answer, time_left).map_err(|reason| self.give_up(reason, ended))?;
         if let Some(refusal) = roster.refusal_at(moment.now().after(retry.wait), moment) {
-            return Next::Refused(CallErrorKind::CircuitOpen(refusal));
+            return Err(Stop::Refused(CallErrorKind::CircuitOpen(refusal)));
         }
-        let proxy = self.proxy.borrow();
-        if policy.charge().is_err() {
-            proxy.announce(|| EventKind::BudgetExhausted);
-            return Next::Return;
-        }
+        policy.charge().map_err(|reason| self.give_up(reason, ended))?;
         baggage.retries = retry.then;
-        proxy.announce(|| EventKind::Retry { attempts: self.attempts, after: retry.wait });
-        Next::Retry(retry.wait)
+        let (instance, settled) = ended;
+        self.proxy.borrow().announce(|| EventKind::Retry {
+            attempts: self.attempts,
+            instance: instance.id.clone(),
+            cause: settled.cause(),
+            after: retry.wait,
+        });
+        Ok(retry.wait)
+    }
+
+    /// Tells the listeners where a call would have been tried again, were there time or budget.
+    #[cold]
+    fn give_up(&self, reason: GivenUp, (instance, settled): (&ServiceInstance, Settled)) -> Stop {
+        let proxy = self.proxy.borrow();
+        match reason {
+            GivenUp::NotRetryable | GivenUp::RetriesSpent => {}
+            GivenUp::BudgetSpent => proxy.announce(|| EventKind::BudgetExhausted),
+            GivenUp::RetryAfterTooLong | GivenUp::PastDeadline => proxy.announce(|| EventKind::GivenUp {
+                attempts: self.attempts,
+                instance: instance.id.clone(),
+                cause: settled.cause(),
+                reason,
+            }),
+        }
+        Stop::GivenUp(reason)
     }
 }

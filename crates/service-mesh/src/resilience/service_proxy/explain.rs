@@ -13,6 +13,7 @@ use crate::resilience::circuit_breaker::Refusal;
 use crate::resilience::clock::Timestamp;
 use crate::resilience::event::{Announcer, Event, EventKind};
 use crate::resilience::outcome::Outcome;
+use crate::resilience::retry::{GivenUp, RetryCause};
 
 /// The story of a call. Its `Display` is a line for the call and one for each attempt.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,9 @@ pub struct Story {
     pub attempts: Vec<AttemptStory>,
     /// How it ended.
     pub ending: Ending,
+    /// Why it was not tried again; none where that was never the question: after a plain success, where it was refused,
+    /// or where nobody waited for it any more.
+    pub given_up: Option<GivenUp>,
     /// How long it took in all.
     pub took: Duration,
 }
@@ -36,6 +40,8 @@ pub struct AttemptStory {
     pub passed_over: Vec<PassedOver>,
     /// What came of it; none if it was cancelled.
     pub outcome: Option<Outcome>,
+    /// Whether it outlasted its time limit, which makes a failure of it.
+    pub timed_out: bool,
     /// When it began, after the call did.
     pub began_after: Duration,
     /// How long it took.
@@ -58,8 +64,11 @@ pub struct PassedOver {
 pub enum Ending {
     /// The result of the last attempt was returned.
     Returned(Outcome),
-    /// It was refused, or its time was up.
+    /// It was refused, or its time was up before an attempt could begin.
     Refused(CallErrorKind),
+    /// Its time was up while an attempt ran, which was stopped: the kind says whether by the attempt's own limit or by
+    /// the deadline. A driver that cannot stop an attempt returns what that came to in the end.
+    TimedOut(CallErrorKind),
     /// The caller lost interest, or the function panicked.
     Abandoned,
 }
@@ -75,8 +84,11 @@ impl fmt::Display for Story {
         write!(f, "call of {} took {:.1?}: ", self.service, self.took)?;
         match &self.ending {
             Ending::Returned(outcome) => f.write_str(outcome.as_str())?,
-            Ending::Refused(kind) => kind.fmt(f)?,
+            Ending::Refused(kind) | Ending::TimedOut(kind) => kind.fmt(f)?,
             Ending::Abandoned => f.write_str("abandoned")?,
+        }
+        if let Some(reason) = &self.given_up {
+            write!(f, " ({reason})")?;
         }
         for (number, attempt) in (1..).zip(&self.attempts) {
             write!(f, "\n  attempt {number} after {:.1?}: ", attempt.began_after)?;
@@ -85,7 +97,8 @@ impl fmt::Display for Story {
             }
             match (&attempt.instance, attempt.outcome) {
                 (Some(instance), Some(outcome)) => {
-                    write!(f, "{instance}, {} in {:.1?}", outcome.as_str(), attempt.took)?;
+                    let cause = RetryCause::new(outcome, attempt.timed_out);
+                    write!(f, "{instance}, {} in {:.1?}", cause.as_str().replace('_', " "), attempt.took)?;
                 }
                 (Some(instance), None) => write!(f, "{instance}, abandoned")?,
                 (None, _) => f.write_str("nobody left to ask")?,
@@ -132,7 +145,8 @@ pub(super) struct Telling {
 
 impl Telling {
     pub(super) fn new(service: Arc<str>, audience: Audience, moment: &mut Moment<'_>) -> Self {
-        let story = Story { service, attempts: Vec::new(), ending: Ending::Abandoned, took: Duration::ZERO };
+        let (attempts, ending) = (Vec::new(), Ending::Abandoned);
+        let story = Story { service, attempts, ending, given_up: None, took: Duration::ZERO };
         Self { story, audience, began: moment.now(), attempt_began: moment.now() }
     }
 
@@ -151,15 +165,15 @@ impl Telling {
         }
     }
 
-    pub(super) fn settled(&mut self, outcome: Outcome, moment: &mut Moment<'_>) {
+    pub(super) fn attempt_ended(&mut self, outcome: Option<Outcome>, timed_out: bool, moment: &mut Moment<'_>) {
         let took = moment.now().since(self.attempt_began);
         if let Some(attempt) = self.story.attempts.last_mut() {
-            (attempt.outcome, attempt.took) = (Some(outcome), took);
+            (attempt.outcome, attempt.timed_out, attempt.took) = (outcome, timed_out, took);
         }
     }
 
-    pub(super) fn end(&mut self, ending: Ending, moment: &mut Moment<'_>) {
-        self.story.ending = ending;
+    pub(super) fn end(&mut self, ending: Ending, given_up: Option<GivenUp>, moment: &mut Moment<'_>) {
+        (self.story.ending, self.story.given_up) = (ending, given_up);
         self.story.took = moment.now().since(self.began);
     }
 }
@@ -185,31 +199,33 @@ mod tests {
     fn a_story_is_told_in_a_line_for_the_call_and_one_for_each_attempt() {
         let micros = Duration::from_micros;
         let refusal = PassedOver { instance: "a".into(), reason: RefusalReason::Open, retry_after: Some(micros(9)) };
-        let failed = AttemptStory {
+        let timed_out = AttemptStory {
             instance: Some("b".into()),
             passed_over: vec![refusal],
             outcome: Some(Outcome::Failure),
-            began_after: Duration::ZERO,
+            timed_out: true,
             took: micros(150_349),
+            ..AttemptStory::default()
         };
-        let answered = AttemptStory {
+        let failed = AttemptStory {
             instance: Some("c".into()),
-            outcome: Some(Outcome::Success),
+            outcome: Some(Outcome::Failure),
             began_after: micros(170_351),
             took: micros(208),
             ..AttemptStory::default()
         };
         let story = Story {
             service: "shop".into(),
-            attempts: vec![failed, answered],
-            ending: Ending::Returned(Outcome::Success),
+            attempts: vec![timed_out, failed],
+            ending: Ending::Returned(Outcome::Failure),
+            given_up: Some(GivenUp::BudgetSpent),
             took: micros(170_559),
         };
         assert_eq!(
             story.to_string(),
-            "call of shop took 170.6ms: success\n  \
-             attempt 1 after 0.0ns: passed over a (open), b, failure in 150.3ms\n  \
-             attempt 2 after 170.4ms: c, success in 208.0µs"
+            "call of shop took 170.6ms: failure (the retry budget is spent)\n  \
+             attempt 1 after 0.0ns: passed over a (open), b, timed out in 150.3ms\n  \
+             attempt 2 after 170.4ms: c, failure in 208.0µs"
         );
     }
 }

@@ -13,7 +13,7 @@ use crate::resilience::circuit_breaker::Ticket;
 use crate::resilience::clock::Timestamp;
 use crate::resilience::load_balancer::{Endpoint, EndpointKey, UNTIMED};
 use crate::resilience::outcome::Outcome;
-use crate::resilience::retry::Retries;
+use crate::resilience::retry::{GivenUp, Retries};
 use crate::resilience::sync::Loaded;
 
 /// What only a call needs that is retried or explained. Apart, so that a call which succeeds at once does not carry it.
@@ -51,7 +51,7 @@ impl Baggage {
     /// An attempt was settled.
     pub(super) fn settled(&mut self, settled: Settled, moment: &mut Moment<'_>) {
         if let Some(telling) = &mut self.telling {
-            telling.settled(settled.outcome, moment);
+            telling.attempt_ended(Some(settled.outcome), settled.timed_out, moment);
         }
         if let Some(watch) = &mut self.watch {
             watch.attempt_ended(settled, moment);
@@ -59,12 +59,24 @@ impl Baggage {
     }
 
     /// The call ends here; so does what is told of it.
-    pub(super) fn end(mut self: Box<Self>, ending: &Ending, moment: &mut Moment<'_>) {
+    pub(super) fn end(mut self: Box<Self>, ending: &Ending, given_up: Option<GivenUp>, moment: &mut Moment<'_>) {
         if let Some(telling) = &mut self.telling {
-            telling.end(ending.clone(), moment);
+            telling.end(ending.clone(), given_up, moment);
         }
         if let Some(watch) = &mut self.watch {
-            watch.end(ending.clone(), moment);
+            watch.end(ending.clone(), given_up, moment);
+        }
+    }
+
+    /// The attempt under way was given up, and so is the call.
+    fn give_up(mut self: Box<Self>, outcome: Outcome, timed_out: bool, moment: &mut Moment<'_>) {
+        if let Some(telling) = &mut self.telling {
+            let told = (outcome != Outcome::Neutral).then_some(outcome);
+            telling.attempt_ended(told, timed_out, moment);
+            telling.end(Ending::Abandoned, None, moment);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.give_up(outcome, timed_out, moment);
         }
     }
 }
@@ -158,7 +170,7 @@ impl Hold {
 
     /// Gives everything back with any outcome, and puts the instance on the list of those that were tried. `roster`
     /// says who is there now.
-    pub(super) fn conclude(mut self, outcome: Outcome, roster: &Roster, moment: &mut Moment<'_>) -> Box<Baggage> {
+    pub(super) fn conclude(&mut self, outcome: Outcome, roster: &Roster, moment: &mut Moment<'_>) -> Box<Baggage> {
         self.state = State::Released;
         let baggage = self.pack();
         self.release(outcome, heard_by_service(outcome, roster, &baggage.tried, moment), moment);
@@ -207,7 +219,7 @@ impl Hold {
     #[cold]
     fn give_up(&mut self) {
         // The story, if one is told, ends with the baggage, after everything was given back.
-        let mut baggage = self.pack();
+        let baggage = self.pack();
         if self.state == State::Armed {
             baggage.exit();
         }
@@ -221,8 +233,8 @@ impl Hold {
             outcome
         };
         self.release(outcome, heard, &mut moment);
-        if let Some(watch) = &mut baggage.watch {
-            watch.give_up(outcome, self.is_too_late(&mut moment), &mut moment);
+        if baggage.is_attended() {
+            baggage.give_up(outcome, self.is_too_late(&mut moment), &mut moment);
         }
     }
 }

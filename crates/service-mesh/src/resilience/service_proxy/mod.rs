@@ -163,15 +163,22 @@ impl ServiceProxy {
     /// the rest. Reads no clock unless there is a deadline or a story.
     #[inline]
     pub fn begin<C>(&self, options: &CallOptions<C>) -> Call<&Self> {
+        self.begin_by(self, options).admitted_later()
+    }
+
+    /// The same for a driver that admits the call at once, so that the clock need not be read again.
+    #[inline]
+    pub(crate) fn begin_at_once<C>(&self, options: &CallOptions<C>) -> Call<&Self> {
         self.begin_by(self, options)
     }
 
     /// The same for those who cannot borrow the proxy; costs one reference count more.
     pub fn begin_owned<C>(&self, options: &CallOptions<C>) -> Call<Self> {
-        self.begin_by(self.clone(), options)
+        self.begin_by(self.clone(), options).admitted_later()
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as for an attempt: a call is large")]
     fn begin_by<P: Borrow<Self>, C>(&self, proxy: P, options: &CallOptions<C>) -> Call<P> {
         let roster = self.roster();
         let attended = options.explain.is_some() || roster.attended;
@@ -301,9 +308,15 @@ impl ServiceProxy {
         self.change(|settings| settings.observers.add(Arc::new(observer)));
     }
 
-    /// The service's circuit, and those of every registered instance that was ever pickable.
-    #[cfg(feature = "metrics")]
-    pub(crate) fn circuits(&self) -> Vec<CircuitBreaker> {
+    /// Whether both are handles of one proxy.
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The service's circuit, and those of every registered instance that was ever pickable, in no order. Those of
+    /// instances are named `SERVICE/INSTANCE`. Takes the locks that changes of instances take, and allocates: for pages
+    /// and metrics.
+    pub fn circuits(&self) -> Vec<CircuitBreaker> {
         let service = self.current_roster().service.clone();
         let control = self.0.control.lock();
         // One that was not pickable may have gone without a change of the set.

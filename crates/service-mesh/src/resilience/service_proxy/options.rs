@@ -42,7 +42,7 @@ impl<C> CallOptions<C> {
     }
 
     /// How long the call may take, retries and waits included, in place of the proxy's `call_timeout`. Counted from its
-    /// begin; 0 tries nothing.
+    /// begin. 0 tries nothing: a caller that passes on what is left of its own time may have none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

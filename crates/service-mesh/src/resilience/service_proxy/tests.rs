@@ -7,11 +7,11 @@ use std::time::Duration;
 use service_mesh_models::{CircuitState, RetryConfig, ServiceInstance};
 
 use super::*;
-use crate::Environment;
 use crate::resilience::call_error::CallErrorKind;
 use crate::resilience::observer::{AttemptReport, CallReport, Scope};
 use crate::resilience::outcome::{Answer, Outcome};
 use crate::testing::{ManualClock, Recorder};
+use crate::{Environment, GivenUp};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -150,6 +150,68 @@ fn a_story_tells_each_attempt_and_who_was_passed_over() {
 
     drop(proxy.begin(&options).admit().unwrap());
     assert_eq!(explanation.story().unwrap().ending, Ending::Abandoned);
+    assert_eq!(explanation.story().unwrap().attempts[0].outcome, None);
+}
+
+#[test]
+fn a_story_tells_how_an_attempt_ended_that_nobody_settled() {
+    let clock = ManualClock::new();
+    let config = ServiceProxyConfig::builder().attempt_timeout(SECOND).build().unwrap();
+    let proxy = proxy(&clock, &["a"], |builder| builder.config(config));
+    let explanation = Explanation::new();
+    let options = CallOptions::new().explain(&explanation);
+    let last = || {
+        let story = explanation.story().unwrap();
+        let attempt = story.attempts.last().unwrap();
+        (attempt.outcome, attempt.timed_out, attempt.took)
+    };
+
+    let attempt = proxy.begin(&options).admit().unwrap();
+    clock.advance(SECOND);
+    drop(attempt);
+    assert_eq!(last(), (Some(Outcome::Failure), true, SECOND));
+
+    let panics = || proxy.call_with(&options, |_| -> Result<(), ()> { resume_unwind(Box::new("a fault")) });
+    assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    assert_eq!(last(), (Some(Outcome::Failure), false, Duration::ZERO));
+    assert_eq!(explanation.story().unwrap().ending, Ending::Abandoned);
+}
+
+#[test]
+fn a_stopped_attempt_says_whose_limit_it_was_and_the_last_one_ends_the_call() {
+    let clock = ManualClock::new();
+    let retry = RetryConfig::builder().max_retries(1).jitter(service_mesh_models::Jitter::None).build().unwrap();
+    let config = ServiceProxyConfig::builder().attempt_timeout(3 * SECOND).call_timeout(5 * SECOND).build().unwrap();
+    let observer = Careless::default();
+    let change = |builder: ServiceProxyBuilder| builder.retry(retry).config(config).observer(observer.clone());
+    let proxy = proxy(&clock, &["a", "b"], change);
+    let told = || std::mem::take(&mut *observer.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let explanation = Explanation::new();
+    let options = CallOptions::new().explain(&explanation);
+
+    let attempt = proxy.begin(&options).admit().unwrap();
+    clock.advance(3 * SECOND);
+    let (wait, call) = attempt.stop(Answer::failure()).unwrap();
+    clock.advance(wait);
+    let attempt = call.admit().unwrap();
+    clock.advance(2 * SECOND);
+    let refused = attempt.stop(Answer::failure()).unwrap_err();
+    assert_eq!((refused.kind(), refused.attempts()), (&CallErrorKind::DeadlineExceeded, 2));
+    let story = explanation.story().unwrap();
+    assert_eq!(story.ending, Ending::TimedOut(CallErrorKind::DeadlineExceeded));
+    assert_eq!(story.given_up, Some(GivenUp::RetriesSpent));
+    assert!(story.to_string().starts_with("call of payments took 5.1s: deadline exceeded (all retries are used up)\n"));
+    assert!(story.to_string().ends_with("attempt 2 after 3.1s: b, timed out in 2.0s"), "{story}");
+    // A call that was tried is no refusal.
+    let settled = ["1 a failure true 3s Some(100ms)", "2 b failure true 2s None"].map(str::to_owned);
+    assert_eq!(told(), [&settled[..], &["2 b failure 5.1s retries_spent".to_owned()]].concat());
+
+    // What may not be sent again is not: the attempt's own limit ends the call.
+    let attempt = proxy.begin(&options).admit().unwrap();
+    clock.advance(3 * SECOND);
+    let refused = attempt.stop(Answer::failure().retryable(false)).unwrap_err();
+    assert_eq!((refused.kind(), refused.attempts()), (&CallErrorKind::AttemptTimedOut, 1));
+    assert_eq!(explanation.story().unwrap().given_up, Some(GivenUp::NotRetryable));
 }
 
 #[test]
@@ -161,6 +223,8 @@ fn sampled_stories_and_retries_reach_the_listeners() {
     assert_eq!(answer, Ok(()));
     let told = recorder.take();
     assert!(matches!(told[0].kind, EventKind::Retry { attempts: 1, .. }), "{told:?}");
+    assert!(told[0].to_string().starts_with("payments: a failed: retry in "), "{told:?}");
+    assert!(told[0].to_string().ends_with(" after attempt 1"), "{told:?}");
     assert!(matches!(&told[1].kind, EventKind::Story(story) if story.attempts.len() == 2), "{told:?}");
 }
 
@@ -202,7 +266,8 @@ impl Observer for Careless {
 
     fn call_ended(&self, call: &CallReport<'_>) {
         let id = call.instance.map_or("nobody", |instance| &instance.id);
-        self.tell(format!("{} {id} {} {:?}", call.attempts, call.outcome_word(), call.took));
+        let reason = call.given_up.map(|reason| format!(" {}", reason.as_str())).unwrap_or_default();
+        self.tell(format!("{} {id} {} {:?}{reason}", call.attempts, call.outcome_word(), call.took));
     }
 
     fn scope(&self, _: &Arc<str>) -> Option<Box<dyn Scope>> {

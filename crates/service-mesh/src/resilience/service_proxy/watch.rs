@@ -11,6 +11,7 @@ use crate::environment::{Environment, Moment};
 use crate::resilience::clock::Timestamp;
 use crate::resilience::observer::{AttemptReport, CallReport, Observers, Scope, harmless};
 use crate::resilience::outcome::Outcome;
+use crate::resilience::retry::{GivenUp, RetryCause};
 
 /// What is kept of a call that is watched. It is reported when this is dropped, so that a call that is abandoned is
 /// reported too.
@@ -25,6 +26,7 @@ pub(super) struct Watch {
     /// That of the last attempt.
     instance: Option<Arc<ServiceInstance>>,
     ending: Ending,
+    given_up: Option<GivenUp>,
     /// What came of the call, if it is abandoned now.
     abandoned: Outcome,
     /// When it ended, if somebody has said so.
@@ -37,6 +39,12 @@ pub(super) struct Settled {
     pub(super) outcome: Outcome,
     pub(super) timed_out: bool,
     pub(super) retry_after: Option<Duration>,
+}
+
+impl Settled {
+    pub(super) const fn cause(&self) -> RetryCause {
+        RetryCause::new(self.outcome, self.timed_out)
+    }
 }
 
 impl Watch {
@@ -56,6 +64,7 @@ impl Watch {
             attempts: 0,
             instance: None,
             ending: Ending::Abandoned,
+            given_up: None,
             abandoned: Outcome::Neutral,
             ended: None,
         }
@@ -87,8 +96,8 @@ impl Watch {
         self.observers.attempt_ended(&attempt);
     }
 
-    pub(super) fn end(&mut self, ending: Ending, moment: &mut Moment<'_>) {
-        self.ending = ending;
+    pub(super) fn end(&mut self, ending: Ending, given_up: Option<GivenUp>, moment: &mut Moment<'_>) {
+        (self.ending, self.given_up) = (ending, given_up);
         self.ended = Some(moment.now());
     }
 
@@ -96,7 +105,7 @@ impl Watch {
     pub(super) fn give_up(&mut self, outcome: Outcome, timed_out: bool, moment: &mut Moment<'_>) {
         self.attempt_ended(Settled { outcome, timed_out, retry_after: None }, moment);
         self.abandoned = outcome;
-        self.end(Ending::Abandoned, moment);
+        self.end(Ending::Abandoned, None, moment);
     }
 
     pub(super) fn enter(&self) {
@@ -119,6 +128,7 @@ impl Drop for Watch {
         let outcome = match &self.ending {
             Ending::Returned(outcome) => *outcome,
             Ending::Refused(_) => Outcome::Neutral,
+            Ending::TimedOut(_) => Outcome::Failure,
             Ending::Abandoned => self.abandoned,
         };
         let call = CallReport {
@@ -126,6 +136,7 @@ impl Drop for Watch {
             instance: self.instance.as_deref(),
             attempts: self.attempts,
             ending: &self.ending,
+            given_up: self.given_up,
             outcome,
             took: ended.since(self.began),
         };

@@ -102,7 +102,7 @@ const FAILED_OVER: [&str; 16] = [
     "enter 2",
     "info message=in the function",
     "exit 2",
-    "debug message=shop: retry in 0ns after 1 attempts service=shop attempts=1",
+    "debug message=shop: a failed: retry in 0ns after attempt 1 service=shop attempts=1 instance=a cause=failure",
     "span 2 outcome=failure",
     "span 2 timed_out=false",
     "close 2",
@@ -186,6 +186,24 @@ fn where_attempts_are_not_wanted_the_function_runs_in_the_span_of_the_call() {
     let expected = ["enter 1", "exit 1", "enter 1", "exit 1", "span 1 instance=a"];
     assert_eq!(lines[1..=expected.len()], expected);
     assert!(told(Level::WARN, || assert_eq!(shop.call(|_| Ok::<_, ()>(())), Ok(()))).is_empty());
+}
+
+#[test]
+fn a_call_that_is_given_up_says_why() {
+    let (clock, second) = (ManualClock::new(), std::time::Duration::from_secs(1));
+    let shop = shop(&clock);
+    let options = crate::CallOptions::new().timeout(second);
+    let lines = told(Level::INFO, || {
+        let call = shop.call_with(&options, |_| {
+            clock.advance(second);
+            Err::<(), _>("down")
+        });
+        assert!(call.is_err());
+    });
+    let given_up = "info message=shop: a timed out: given up after attempt 1, no time for a retry before the deadline \
+                    service=shop attempts=1 instance=a cause=timed_out reason=past_deadline";
+    assert!(lines.iter().any(|line| line == given_up), "{lines:?}");
+    assert_eq!(lines[lines.len() - 3..], ["span 1 outcome=failure", "span 1 given_up=past_deadline", "close 1"]);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The scenarios of `conformance/*.toml`, replayed by everything here that makes calls.
 //!
-//! Each subject has a world (clock, listener, the part under test) and up to three ways to make a call in it: the
-//! decisions by themselves, the sync driver on threads that are handed their turns, and the async driver as futures
-//! that are polled by hand. Nothing sleeps, and at any time at most one thread is awake. That the same files hold for
-//! all three is the proof that the drivers decide nothing.
+//! Each subject has a world (clock, listener, the part under test) and up to four ways to make a call in it: the
+//! decisions by themselves, the sync driver on threads that are handed their turns, and the async driver and tower's
+//! layers as futures that are polled by hand. Nothing sleeps, and at any time at most one thread is awake. That the same
+//! files hold for all of them is the proof that the drivers decide nothing.
 
 mod budget;
 mod circuit_breaker;

@@ -44,6 +44,7 @@ impl Replied {
 }
 
 /// Makes of each reply what `conformance/README.md` says.
+#[derive(Clone, Copy)]
 pub(super) struct ByKind;
 
 impl Classify<Replied, Replied> for ByKind {

@@ -1,4 +1,4 @@
-//! The retry policy: as the call machine plans it, and through both drivers.
+//! The retry policy: as the call machine plans it, and through the drivers.
 
 use std::future::ready;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -65,6 +65,17 @@ fn execute_async(bare: &Bare, run: &mut dyn FnMut() -> Returned) -> Came {
     bare.clock.block_on(bare.policy.execute_async_with(&ByKind, || ready(run()))).map_err(told)
 }
 
+#[cfg(feature = "tower")]
+fn execute_layered(bare: &Bare, run: &mut dyn FnMut() -> Returned) -> Came {
+    use service_mesh::tower::RetryLayer;
+    use tower::{ServiceBuilder, ServiceExt, service_fn};
+
+    let run = std::cell::RefCell::new(run);
+    let layer = RetryLayer::new(bare.policy.clone()).classify(ByKind);
+    let service = ServiceBuilder::new().layer(layer).service(service_fn(|()| ready((run.borrow_mut())())));
+    bare.clock.block_on(service.oneshot(())).map_err(told)
+}
+
 impl Bare {
     fn new(given: &Given<'_>, execute: Execute) -> Self {
         let clock = ManualClock::new();
@@ -123,4 +134,10 @@ fn the_sync_driver() {
 #[test]
 fn the_async_driver() {
     holds(execute_async);
+}
+
+#[cfg(feature = "tower")]
+#[test]
+fn the_tower_driver() {
+    holds(execute_layered);
 }

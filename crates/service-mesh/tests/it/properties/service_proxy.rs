@@ -148,7 +148,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     // Half seconds, so that waits, limits and open times often end at one instant.
     let halves = |range: std::ops::Range<u64>| range.prop_map(|halves| halves * SECOND / 2);
     let retry = (0_u32..5, halves(0..4), halves(0..10), 1_u32..3, halves(0..8));
-    let timeouts = (prop::option::of(halves(0..16)), prop::option::of(halves(1..8)));
+    let timeouts = (prop::option::of(halves(1..16)), prop::option::of(halves(1..8)));
     let limits = (timeouts, select(vec![100_u32, 100, 50, 34]));
     let budget = prop::option::of((select(vec![0_u32, 20, 50]), 0_u32..6));
     (circuits, retry, limits, budget).prop_map(|(circuits, retry, limits, budget)| Settings {

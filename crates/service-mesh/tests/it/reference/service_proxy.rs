@@ -14,8 +14,8 @@
 use std::time::Duration;
 
 use service_mesh::{
-    Answer, CallErrorKind, CircuitBreakerConfig, CircuitOpenError, EventKind, NoHealthyInstanceError, Outcome,
-    RefusalReason,
+    Answer, CallErrorKind, CircuitBreakerConfig, CircuitOpenError, EventKind, GivenUp, NoHealthyInstanceError, Outcome,
+    RefusalReason, RetryCause,
 };
 
 use super::circuit_breaker::{Circuit, Permit, nanos};
@@ -249,14 +249,19 @@ impl Service {
 
     /// `seen` is whether the code granted a retry, for where the budget may be stricter than the law.
     pub(crate) fn settle(&mut self, attempt: Attempt, answer: Answer, now: u64, seen: bool) -> Verdict {
+        let instance = self.instances[attempt.instance].id.to_owned();
+        let is_overdue = attempt.limit.is_some_and(|limit| limit <= now);
         let mut call = self.conclude(attempt, answer.outcome(), now);
         if !answer.is_retryable() || call.retries >= self.settings.max_retries {
             return Verdict::Return;
         }
+        let cause = if is_overdue { RetryCause::TimedOut } else { RetryCause::Answered(answer.outcome()) };
         let asked = answer.earliest_retry().map_or(0, nanos);
         let wait = self.delay(call.retries).max(asked);
         let is_too_late = call.deadline.is_some_and(|deadline| now + wait >= deadline);
-        if asked > self.settings.retry_after_max || is_too_late {
+        let too_long = (asked > self.settings.retry_after_max).then_some(GivenUp::RetryAfterTooLong);
+        if let Some(reason) = too_long.or_else(|| is_too_late.then_some(GivenUp::PastDeadline)) {
+            self.told.push((NAME.to_owned(), EventKind::GivenUp { attempts: call.attempts, instance, cause, reason }));
             return Verdict::Return;
         }
         if self.circuit.refuses_at(now + wait) {
@@ -282,7 +287,7 @@ impl Service {
         self.ledger.push((now, Entry::Retry));
         call.retries += 1;
         let after = Duration::from_nanos(wait);
-        self.told.push((NAME.to_owned(), EventKind::Retry { attempts: call.attempts, after }));
+        self.told.push((NAME.to_owned(), EventKind::Retry { attempts: call.attempts, instance, cause, after }));
         Verdict::Retry(after, call)
     }
 

@@ -1,6 +1,7 @@
 //! A call through a proxy.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -8,10 +9,11 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::super::replay::Replay;
-use crate::driver::sleep::{NoTimer, Sleeping};
+use crate::driver::after_attempt::after_attempt;
+use crate::driver::sleep::Sleeping;
 use crate::resilience::call_error::{CallError, CallErrorKind};
 use crate::resilience::outcome::{Answer, Classify};
-use crate::resilience::service_proxy::{Attempt, Call, ServiceProxy, Target, Verdict};
+use crate::resilience::service_proxy::{Attempt, Call, ServiceProxy, Target};
 
 pin_project! {
     /// A call of a [`ServiceProxyService`](super::ServiceProxyService).
@@ -143,7 +145,10 @@ where
         let call = this.call.take().expect("a future is not polled after it was ready");
         let attempt = call.admit().map_err(|refused| CallError::refused(refused, this.last.take()))?;
         let limit = attempt.time_left().map(|left| attempt.environment().async_sleep(left)).transpose();
-        *this.limit = limit.map_err(|error| no_timer(error, this.last.take(), attempt.number() - 1))?;
+        *this.limit = limit.map_err(|no_timer| {
+            let kind = CallErrorKind::NoTimer(no_timer);
+            CallError::stopped(kind, this.last.take(), attempt.number() - 1)
+        })?;
         *this.attempt = Some(attempt);
         this.state.set(State::Readying { service: this.service.clone() });
         Ok(())
@@ -158,43 +163,19 @@ where
         this.state.set(State::Between);
         *this.limit = None;
         let attempt = this.attempt.take().expect("what has ended was begun");
-        let number = attempt.number();
-        let (answer, result) = match result {
-            Some(result) => (this.classify.classify(&result), Ok(result)),
-            None => (Answer::failure(), Err(attempt.timed_out())),
-        };
+        let answer = result.as_ref().map_or(Answer::failure(), |result| this.classify.classify(result));
         let answer = if this.request.is_some() { answer } else { answer.retryable(false) };
-        let mut remember = |result: Result<Result<_, _>, CallErrorKind>| {
-            if let Ok(Err(error)) = result {
-                *this.last = Some(error);
-            }
-        };
-        match (attempt.settle(answer), result) {
-            (Verdict::Return, Ok(result)) => Some(result.map_err(|error| CallError::failed(error, number))),
-            (Verdict::Return, Err(kind)) => Some(Err(CallError::stopped(kind, this.last.take(), number))),
-            (Verdict::Refused(refused), result) => {
-                remember(result);
-                Some(Err(CallError::refused(refused, this.last.take())))
-            }
-            (Verdict::Retry { after, call }, result) => {
-                remember(result);
-                if !after.is_zero() {
-                    match call.environment().async_sleep(after) {
-                        Ok(wait) => this.state.set(State::Waiting { wait }),
-                        Err(error) => return Some(Err(no_timer(error, this.last.take(), number))),
-                    }
+        match after_attempt(attempt, answer, result, this.last.take()) {
+            ControlFlow::Break(result) => Some(result),
+            ControlFlow::Continue(next) => {
+                if let Some(wait) = next.wait {
+                    this.state.set(State::Waiting { wait });
                 }
-                *this.call = Some(call);
+                (*this.call, *this.last) = (Some(next.call), next.last);
                 None
             }
         }
     }
-}
-
-/// The call ends here, since there is no timer.
-#[cold]
-fn no_timer<E>(error: NoTimer, last: Option<E>, attempts: u32) -> CallError<E> {
-    CallError::stopped(CallErrorKind::NoTimer(error), last, attempts)
 }
 
 impl<S: Service<(Target, Request)>, Request, C, R> fmt::Debug for ServiceProxyFuture<S, Request, C, R> {

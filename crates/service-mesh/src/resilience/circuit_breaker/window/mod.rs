@@ -9,7 +9,7 @@ mod time;
 use service_mesh_models::{CircuitBreakerConfig, TripReason};
 
 use super::trip::{Rule, Sample, Tally};
-use crate::resilience::clock::Timestamp;
+use crate::environment::Moment;
 use crate::resilience::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use count::CountRing;
 use time::TimeShards;
@@ -57,15 +57,10 @@ impl Windows {
     }
 
     /// Takes an outcome of `generation`, and tells which rule it reached, if any.
-    pub(super) fn record(
-        &self,
-        generation: u64,
-        sample: Sample,
-        now: impl FnOnce() -> Timestamp,
-    ) -> Option<TripReason> {
+    pub(super) fn record(&self, generation: u64, sample: Sample, moment: &mut Moment<'_>) -> Option<TripReason> {
         let counts = self.counts.load(Ordering::Relaxed);
         let by_count = if counts { self.record_count(generation, sample) } else { None };
-        let by_time = if self.time.is_on() { self.time.record(generation, sample, now()) } else { None };
+        let by_time = if self.time.is_on() { self.time.record(generation, sample, moment) } else { None };
         by_count.or(by_time)
     }
 

@@ -1,8 +1,9 @@
 //! The outcomes of the last T, counted in buckets: the oldest bucket leaves as a whole.
 //!
 //! Each thread counts in a shard of its own, behind a mutex that nobody else wants, so that two cores do not fight for
-//! one cache line. The shards are summed only where a rule may be reached: on a failure, on a slow call, and on
-//! successes while the window holds something to judge. Cost: one clock read and one uncontended lock a call.
+//! one cache line; all that a call touches of it lies on that line, but for the first one in each bucket. The shards are
+//! summed only where a rule may be reached: on a failure, on a slow call, and on a success that may be the one that reaches
+//! `minimum_calls`. Cost: one look at the time, coarse where buckets are wide, and one uncontended lock a call.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -14,16 +15,20 @@ use crossbeam_utils::CachePadded;
 use service_mesh_models::{TimeWindow, TripReason};
 
 use super::{Rule, Sample, Tally};
-use crate::resilience::clock::{Timestamp, saturating_nanos};
-use crate::resilience::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::environment::Moment;
+use crate::resilience::clock::saturating_nanos;
+use crate::resilience::sync::{AtomicU64, Mutex, Ordering};
+
+/// From this width on, in nanoseconds, a bucket is found by the coarse time, which is wrong by less than a tenth of it.
+const WIDE: u64 = 100_000_000;
 
 /// A time window in as many shards as the machine has cores, 8 at most.
 #[derive(Debug)]
 pub(super) struct TimeShards {
-    /// Whether the configuration asks for a time window.
+    /// The width of a bucket in nanoseconds; 0 if the configuration asks for no time window.
     ///
     /// Ordering: Relaxed; the shape itself is read under a lock.
-    on: AtomicBool,
+    width: AtomicU64,
     /// The last bucket, plus one, in which any shard counted a failure or a slow call; 0 for none. As long as that lies
     /// a whole window back, a success has nothing to judge.
     ///
@@ -36,14 +41,19 @@ pub(super) struct TimeShards {
 /// Where a thread finds its shard, if the configuration asks for one; on a cache line of its own.
 type Place = CachePadded<Mutex<Option<Shard>>>;
 
+/// Invariant: `present` is younger than all of `past`, or empty.
 #[derive(Clone, Debug)]
+#[repr(C)] // What every call touches comes first, on the line of the lock.
 struct Shard {
     generation: u64,
-    rule: Rule,
+    /// When the present bucket began.
+    began: u64,
     /// The width of a bucket in nanoseconds.
     width: u64,
-    /// The bucket that began at `number × width` stands at `number % len`, if it holds anything.
-    buckets: Box<[Bucket]>,
+    present: Bucket,
+    rule: Rule,
+    /// A past bucket that began at `number × width` stands at `number % len`, if it held anything.
+    past: Box<[Bucket]>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,12 +64,12 @@ struct Bucket {
 
 impl TimeShards {
     pub(super) fn new() -> Self {
-        Self { on: AtomicBool::new(false), trouble: AtomicU64::new(0), shards: OnceLock::new() }
+        Self { width: AtomicU64::new(0), trouble: AtomicU64::new(0), shards: OnceLock::new() }
     }
 
     #[inline]
     pub(super) fn is_on(&self) -> bool {
-        self.on.load(Ordering::Relaxed)
+        self.width.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn reconfigure(&self, config: Option<&TimeWindow>) {
@@ -73,32 +83,37 @@ impl TimeShards {
             let mut shard = shard.lock();
             *shard = match (shard.take(), &shape) {
                 // The rule may change under the same outcomes; another shape starts afresh.
-                (Some(old), Some(new)) if old.width == new.width && old.buckets.len() == new.buckets.len() => {
+                (Some(old), Some(new)) if old.width == new.width && old.past.len() == new.past.len() => {
                     Some(Shard { rule: new.rule, ..old })
                 }
                 (_, new) => new.clone(),
             };
         }
-        self.on.store(config.is_some(), Ordering::Relaxed);
+        self.width.store(shape.map_or(0, |shape| shape.width), Ordering::Relaxed);
     }
 
-    pub(super) fn record(&self, generation: u64, sample: Sample, now: Timestamp) -> Option<TripReason> {
+    pub(super) fn record(&self, generation: u64, sample: Sample, moment: &mut Moment<'_>) -> Option<TripReason> {
         let shards = self.shards.get()?;
-        let (rule, number, length, slow) = {
-            let mut shard = shards[thread_number() % shards.len()].lock();
+        let is_wide = self.width.load(Ordering::Relaxed) >= WIDE;
+        let now = if is_wide { moment.coarse() } else { moment.now() };
+        let (rule, number, slow) = {
+            // A power of two, so that no division is needed.
+            let mut shard = shards[thread_number() & (shards.len() - 1)].lock();
             let shard = shard.as_mut()?;
             let slow = shard.rule.is_slow(sample);
-            let number = now.as_nanos() / shard.width;
-            if !shard.count(generation, number, sample.failure, slow) {
+            let number = shard.count(generation, now.as_nanos(), sample.failure, slow)?;
+            if sample.failure || slow {
+                // Looked at first: it is the same for the width of a bucket, and all threads read it.
+                if self.trouble.load(Ordering::Relaxed) <= number {
+                    self.trouble.fetch_max(number + 1, Ordering::Relaxed);
+                }
+            } else if self.trouble.load(Ordering::Relaxed) + shard.past.len() as u64 <= number + 1
+                || shard.present.tally.calls > shard.rule.minimum_calls()
+            {
                 return None;
             }
-            (shard.rule, number, shard.buckets.len() as u64, slow)
+            (shard.rule, number, slow)
         };
-        if sample.failure || slow {
-            self.trouble.fetch_max(number + 1, Ordering::Relaxed);
-        } else if self.trouble.load(Ordering::Relaxed) + length <= number + 1 {
-            return None;
-        }
         rule.judge(Self::sum(shards, generation, number), sample.failure, slow)
     }
 
@@ -117,36 +132,50 @@ impl Shard {
     fn new(config: &TimeWindow) -> Self {
         Self {
             generation: 0,
-            rule: Rule::of_time(config),
+            began: 0,
             width: bucket_width(config.duration(), config.buckets()),
-            buckets: vec![Bucket::default(); config.buckets() as usize].into(),
+            present: Bucket::default(),
+            rule: Rule::of_time(config),
+            past: vec![Bucket::default(); config.buckets() as usize].into(),
         }
     }
 
-    /// Counts an outcome, unless it belongs to an older generation.
-    fn count(&mut self, generation: u64, number: u64, failure: bool, slow: bool) -> bool {
+    /// Counts an outcome, unless it belongs to an older generation, and tells in which bucket.
+    ///
+    /// A thread that read the clock before another one began the present bucket counts there: it comes after that one.
+    fn count(&mut self, generation: u64, now: u64, failure: bool, slow: bool) -> Option<u64> {
         if generation < self.generation {
-            return false;
+            return None;
         }
         if generation > self.generation {
             self.generation = generation;
-            self.buckets.fill(Bucket::default());
+            self.past.fill(Bucket::default());
+            self.present.tally = Tally::default();
         }
-        let at = usize::try_from(number % self.buckets.len() as u64).unwrap_or(0);
-        let bucket = &mut self.buckets[at];
-        if bucket.number != number {
-            *bucket = Bucket { number, tally: Tally::default() };
+        if now.saturating_sub(self.began) >= self.width {
+            self.begin(now / self.width);
         }
-        bucket.tally.calls += 1;
-        bucket.tally.failures += u64::from(failure);
-        bucket.tally.slow += u64::from(slow);
-        true
+        let Bucket { number, tally } = &mut self.present;
+        tally.calls += 1;
+        tally.failures += u64::from(failure);
+        tally.slow += u64::from(slow);
+        Some(*number)
+    }
+
+    /// The bucket of this number is the present one from now on.
+    #[cold]
+    fn begin(&mut self, number: u64) {
+        let at = usize::try_from(self.present.number % self.past.len() as u64).unwrap_or(0);
+        self.past[at] = self.present;
+        self.present = Bucket { number, tally: Tally::default() };
+        self.began = number * self.width;
     }
 
     /// Adds the buckets of the window that ends with bucket `number`.
     fn add_to(&self, sum: &mut Tally, number: u64) {
-        let oldest = (number + 1).saturating_sub(self.buckets.len() as u64);
-        for bucket in self.buckets.iter().filter(|bucket| (oldest..=number).contains(&bucket.number)) {
+        let oldest = (number + 1).saturating_sub(self.past.len() as u64);
+        let buckets = self.past.iter().chain([&self.present]);
+        for bucket in buckets.filter(|bucket| (oldest..=number).contains(&bucket.number)) {
             sum.calls += bucket.tally.calls;
             sum.failures += bucket.tally.failures;
             sum.slow += bucket.tally.slow;
@@ -176,6 +205,8 @@ fn thread_number() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::Environment;
+    use crate::testing::ManualClock;
     use proptest::prelude::*;
 
     fn window(buckets: u32) -> TimeWindow {
@@ -200,7 +231,7 @@ mod tests {
             for (step, failure, slow) in outcomes {
                 now += step;
                 let number = now / 10;
-                prop_assert!(shard.count(1, number, failure, slow));
+                prop_assert_eq!(shard.count(1, now, failure, slow), Some(number));
                 log.push((number, failure, slow));
                 let inside = |at: u64| at + u64::from(buckets) > number;
                 let expected = Tally {
@@ -220,9 +251,13 @@ mod tests {
         let shards = TimeShards::new();
         shards.reconfigure(Some(&window(10)));
         let ok = Sample { failure: false, elapsed: None };
+        let environment = Environment::manual(&ManualClock::new());
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| (0..1000).for_each(|_| assert_eq!(shards.record(1, ok, Timestamp::ORIGIN), None)));
+                scope.spawn(|| {
+                    let mut moment = Moment::new(&environment);
+                    (0..1000).for_each(|_| assert_eq!(shards.record(1, ok, &mut moment), None));
+                });
             }
         });
         let sum = TimeShards::sum(shards.shards.get().unwrap(), 1, 0);

@@ -1,8 +1,10 @@
-//! The circuit breaker: its permits, and both drivers.
+//! The circuit breaker: its permits, and the drivers.
 
 mod futures;
 mod permits;
 mod threads;
+#[cfg(feature = "tower")]
+mod tower;
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -187,4 +189,10 @@ fn the_sync_driver() {
 #[test]
 fn the_async_driver() {
     holds::<futures::Polled>(&Need::ALL, &[]);
+}
+
+#[cfg(feature = "tower")]
+#[test]
+fn the_tower_driver() {
+    holds::<tower::Layered>(&Need::ALL, &[]);
 }

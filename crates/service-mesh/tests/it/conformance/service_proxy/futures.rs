@@ -18,7 +18,7 @@ pub(super) struct Polled {
 }
 
 impl Running for Polled {
-    fn begin(proxy: &ServiceProxy, waits: &Waits) -> Self {
+    fn begin(proxy: &ServiceProxy, waits: &Waits, options: CallOptions) -> Self {
         let (reply, tries) = (Mailbox::default(), Mailbox::default());
         let (proxy, waits, replied, tell) = (proxy.clone(), waits.clone(), reply.clone(), tries.clone());
         let call = Box::pin(async move {
@@ -29,7 +29,7 @@ impl Running for Polled {
                 tell.put(Said::Tries(target.id.clone()));
                 Replied::once(replied.wait().await).answer()
             };
-            proxy.call_async_with(&CallOptions::new().classify(ByKind), function).await
+            proxy.call_async_with(&options.classify(ByKind), function).await
         });
         Self { call, reply, tries }
     }

@@ -25,8 +25,8 @@ enum Stage {
 }
 
 impl Running for Machine {
-    fn begin(proxy: &ServiceProxy, waits: &Waits) -> Self {
-        let stage = Stage::Ready { at: waits.now(), call: proxy.begin_owned(&CallOptions::new()) };
+    fn begin(proxy: &ServiceProxy, waits: &Waits, options: CallOptions) -> Self {
+        let stage = Stage::Ready { at: waits.now(), call: proxy.begin_owned(&options) };
         Self { waits: waits.clone(), stage: Some(stage), last: None, alarm: None }
     }
 
@@ -60,27 +60,29 @@ impl Machine {
     /// The attempt has answered; or its time is up.
     fn settle(&mut self, attempt: Attempt<ServiceProxy>, reply: Option<Reply>) -> Option<Said> {
         let attempts = attempt.number();
-        let (answer, came_back) = match reply {
-            Some(reply) => {
-                let result = Replied::once(reply).returned();
-                self.last = result.err().map(|error| error.kind()).or(self.last);
-                (ByKind.classify(&result), CameBack::Replied(reply.kind))
-            }
-            None => (Answer::failure(), stopped(&attempt.timed_out())),
+        let Some(reply) = reply else {
+            return match attempt.stop(Answer::failure()) {
+                Ok((after, call)) => self.wait(after, call),
+                Err(refused) => Some(self.ended(stopped(refused.kind()), refused.attempts())),
+            };
         };
-        match attempt.settle(answer) {
-            Verdict::Return => Some(self.ended(came_back, attempts)),
+        let result = Replied::once(reply).returned();
+        self.last = result.err().map(|error| error.kind()).or(self.last);
+        match attempt.settle(ByKind.classify(&result)) {
+            Verdict::Return => Some(self.ended(CameBack::Replied(reply.kind), attempts)),
             Verdict::Refused(refused) => Some(self.ended(stopped(refused.kind()), refused.attempts())),
-            Verdict::Retry { after, call } => {
-                self.waits.note(after);
-                self.alarm = Some(self.waits.alarm(after));
-                self.stage = Some(Stage::Ready { at: self.waits.now().after(after), call });
-                self.go_on(None)
-            }
+            Verdict::Retry { after, call } => self.wait(after, call),
         }
     }
 
+    fn wait(&mut self, after: Duration, call: Call<ServiceProxy>) -> Option<Said> {
+        self.waits.note(after);
+        self.alarm = Some(self.waits.alarm(after));
+        self.stage = Some(Stage::Ready { at: self.waits.now().after(after), call });
+        self.go_on(None)
+    }
+
     fn ended(&self, came_back: CameBack, attempts: u32) -> Said {
-        Said::Ended(Ended { came_back, cause: self.last, attempts: Some(attempts) })
+        Said::Ended(Ended { came_back, cause: self.last, attempts: Some(attempts), story: None })
     }
 }

@@ -1,8 +1,10 @@
-//! The service proxy: the call machine by itself, and both drivers.
+//! The service proxy: the call machine by itself, and the drivers.
 
 mod futures;
 mod machine;
 mod threads;
+#[cfg(feature = "tower")]
+mod tower;
 mod waits;
 
 use std::collections::BTreeMap;
@@ -11,10 +13,13 @@ use std::time::Duration;
 
 use service_mesh::testing::Recorder;
 use service_mesh::{
-    CallError, CallErrorKind, Environment, EventKind, LoadBalancer, ServiceInstance, ServiceProxy, Sleeping, Timestamp,
+    AttemptStory, CallError, CallErrorKind, CallOptions, Environment, EventKind, Explanation, LoadBalancer,
+    ServiceInstance, ServiceProxy, Sleeping, Story, Timestamp,
 };
 use service_mesh_conformance::circuit_breaker::Reading;
-use service_mesh_conformance::service_proxy::{Answer, CameBack, Driver, Ended, Given, Progress, SERVICE, replay};
+use service_mesh_conformance::service_proxy::{
+    Answer, CameBack, Driver, Ended, Given, Progress, SERVICE, Told, replay,
+};
 use service_mesh_conformance::{Need, Refusal, Reply, ReplyKind};
 
 use super::circuit_breaker::reading;
@@ -25,7 +30,7 @@ use waits::Waits;
 /// A call under way. Dropped, it is cancelled.
 trait Running {
     /// Begins a call, which goes nowhere yet.
-    fn begin(proxy: &ServiceProxy, waits: &Waits) -> Self;
+    fn begin(proxy: &ServiceProxy, waits: &Waits, options: CallOptions) -> Self;
     /// Goes on as far as it can while the clock stands still, and tells what it came to; none if it stays where it is.
     /// `reply` is what the attempt that is under way answers, if it answers now.
     fn go_on(&mut self, reply: Option<Reply>) -> Option<Said>;
@@ -53,7 +58,19 @@ fn ended(result: thread::Result<Result<Replied, CallError<Replied>>>) -> Said {
         }
         Err(payload) => (CameBack::Replied(Replied::caught(payload).kind()), None, None),
     };
-    Said::Ended(Ended { came_back, cause, attempts })
+    Said::Ended(Ended { came_back, cause, attempts, story: None })
+}
+
+/// What a story tells, in the words of the scenarios.
+fn told(story: &Story) -> Told {
+    let cause = |attempt: &AttemptStory| match attempt.outcome {
+        Some(_) if attempt.timed_out => "timed_out",
+        Some(outcome) => outcome.as_str(),
+        None => "-",
+    };
+    let attempts = story.attempts.iter().filter(|attempt| attempt.instance.is_some());
+    let given_up = story.given_up.map(|reason| reason.as_str().to_owned());
+    Told { outcomes: attempts.map(|attempt| cause(attempt).to_owned()).collect(), given_up }
 }
 
 /// An end that is not an answer of the function.
@@ -75,6 +92,7 @@ struct Service<R> {
     waits: Waits,
     recorder: Recorder,
     proxy: ServiceProxy,
+    explained: bool,
     answers: BTreeMap<String, Answer>,
     calls: Vec<Call<R>>,
     /// Which of the calls a name stands for.
@@ -87,6 +105,7 @@ struct Call<R> {
     /// Its attempts answer when they are told to.
     held: bool,
     due: Option<Due>,
+    explanation: Explanation,
     progress: Progress,
 }
 
@@ -122,13 +141,21 @@ impl<R: Running> Service<R> {
         for instance in &given.instances {
             proxy.load_balancer().register(instance.clone());
         }
-        Self { waits, recorder, proxy, answers: BTreeMap::new(), calls: Vec::new(), held: BTreeMap::new() }
+        let explained = given.explained;
+        Self { waits, recorder, proxy, explained, answers: BTreeMap::new(), calls: Vec::new(), held: BTreeMap::new() }
     }
 
-    fn begin(&mut self, held: bool) -> usize {
-        let running = Some(R::begin(&self.proxy, &self.waits));
+    fn begin(&mut self, held: bool, timeout: Option<Duration>) -> usize {
+        let (mut options, explanation) = (CallOptions::new(), Explanation::new());
+        if let Some(timeout) = timeout {
+            options = options.timeout(timeout);
+        }
+        if self.explained {
+            options = options.explain(&explanation);
+        }
+        let running = Some(R::begin(&self.proxy, &self.waits, options));
         let progress = Progress { tried: Vec::new(), ended: None };
-        self.calls.push(Call { running, held, due: None, progress });
+        self.calls.push(Call { running, held, due: None, explanation, progress });
         let index = self.calls.len() - 1;
         self.go_on(index);
         index
@@ -143,7 +170,8 @@ impl<R: Running> Service<R> {
             let reply = call.due.take_if(|due| due.at <= now).map(|due| due.reply);
             match running.go_on(reply) {
                 None => return,
-                Some(Said::Ended(ended)) => {
+                Some(Said::Ended(mut ended)) => {
+                    ended.story = call.explanation.story().as_deref().map(told);
                     call.progress.ended = Some(ended);
                     call.running = None;
                 }
@@ -187,17 +215,18 @@ impl<R: Running> Driver for Service<R> {
         self.answers.insert(instance.to_owned(), answer);
     }
 
-    fn call(&mut self) -> Progress {
-        self.callers(1).remove(0)
+    fn call(&mut self, timeout: Option<Duration>) -> Progress {
+        let call = self.begin(false, timeout);
+        self.finish(&[call]).remove(0)
     }
 
     fn callers(&mut self, callers: u32) -> Vec<Progress> {
-        let calls: Vec<_> = (0..callers).map(|_| self.begin(false)).collect();
+        let calls: Vec<_> = (0..callers).map(|_| self.begin(false, None)).collect();
         self.finish(&calls)
     }
 
     fn hold(&mut self, call: &str) {
-        let index = self.begin(true);
+        let index = self.begin(true, None);
         self.held.insert(call.to_owned(), index);
     }
 
@@ -287,6 +316,7 @@ fn the_sync_driver() {
         "of an attempt's timeout and the deadline the earlier one ends it",
         "an attempt that times out just before the deadline is the last",
         "held calls end when their attempts' time is up",
+        "a story tells an attempt that timed out from one that failed",
         "an attempt that its caller drops is neutral and gives everything back",
         "a dropped probe gives the places of service and instance back",
         "an attempt that is dropped after it has outlived its timeout is a failure",
@@ -298,4 +328,10 @@ fn the_sync_driver() {
 #[test]
 fn the_async_driver() {
     holds::<futures::Polled>(&Need::ALL, &[]);
+}
+
+#[cfg(feature = "tower")]
+#[test]
+fn the_tower_driver() {
+    holds::<tower::Layered>(&Need::ALL, &[]);
 }

@@ -16,10 +16,10 @@ pub(super) struct Thread {
 }
 
 impl Running for Thread {
-    fn begin(proxy: &ServiceProxy, _: &Waits) -> Self {
+    fn begin(proxy: &ServiceProxy, _: &Waits, options: CallOptions) -> Self {
         let proxy = proxy.clone();
         let turns = Turns::begin(move |turn| {
-            let options = CallOptions::new().classify(ByKind);
+            let options = options.classify(ByKind);
             let function = |attempt: &Attempt<&ServiceProxy>| {
                 Replied::once(turn.ask(Said::Tries(attempt.instance().id.clone()))).answer()
             };

@@ -27,6 +27,8 @@ struct Pages {
     /// Since when a circuit is half-open, in seconds.
     probing: BTreeMap<String, f64>,
     first_failure: Option<String>,
+    /// When Ctrl-C ended it, in seconds.
+    interrupted: Option<f64>,
 }
 
 /// A part of the script, and what came of it.
@@ -66,6 +68,11 @@ impl Journal {
         if let Some(phase) = pages.phases.last_mut() {
             phase.failed += 1;
         }
+    }
+
+    /// Ctrl-C ends it here.
+    pub(crate) fn interrupt(&self) {
+        self.pages().interrupted = Some(self.seconds());
     }
 
     /// How many callers got no answer.
@@ -138,6 +145,10 @@ pub(crate) fn say(line: impl fmt::Display) {
 impl fmt::Display for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pages = self.pages();
+        if let Some(seconds) = pages.interrupted {
+            let part = pages.phases.last().map_or("nothing had happened", |phase| phase.title);
+            write!(f, "\ninterrupted by Ctrl-C after {seconds:.2} s ({part}); what follows is all until then\n")?;
+        }
         let [alpha, beta, gamma] = NAMES;
         writeln!(f, "\n{:20}{alpha:>8}{beta:>8}{gamma:>8}{:>10}{:>10}", "answers from", "retries", "failed")?;
         let mut sum = Phase { title: "in all", answered: [0; NAMES.len()], retried: 0, failed: 0 };
@@ -153,7 +164,8 @@ impl fmt::Display for Journal {
             writeln!(f, "\nthe call that was hit hardest\n  {}", story.to_string().replace('\n', "\n  "))?;
         }
         let answered: u64 = sum.answered.iter().sum();
-        write!(f, "\n{} calls, {} retries, {} failed", answered + sum.failed, sum.retried, sum.failed)?;
+        let so_far = if pages.interrupted.is_some() { "until the interruption " } else { "" };
+        write!(f, "\n{so_far}{} calls, {} retries, {} failed", answered + sum.failed, sum.retried, sum.failed)?;
         match &pages.first_failure {
             Some(failure) => write!(f, "; the first {failure}"),
             None => f.write_str(": no caller noticed anything"),

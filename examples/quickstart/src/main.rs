@@ -1,12 +1,13 @@
 //! The main job, on real input: thousands of HTTP requests to three servers that fail, hang and die, and callers that
 //! do not notice.
 //!
-//! `cargo run --release --example quickstart` takes nine seconds. It ends with 0 if every call was answered, with 1 if
-//! not, and with 130 if Ctrl-C ended it; then it tells what it knows so far.
+//! `make quickstart` takes nine seconds. It ends with 0 if every call was answered, with 1 if not, and with 130 if Ctrl-C
+//! ended it; then it tells what it knows so far.
 //!
 //! Read `caller.rs` for how a call is made, `main.rs` for how the proxy is, and `timer.rs` for how to bring a runtime;
 //! the rest is scenery.
 
+mod arguments;
 mod caller;
 mod journal;
 mod script;
@@ -14,6 +15,7 @@ mod server;
 mod timer;
 
 use std::error::Error;
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use service_mesh::{
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use arguments::Arguments;
 use caller::Caller;
 use journal::{Journal, say};
 use server::Server;
@@ -44,8 +47,22 @@ const CALLERS: u32 = 16;
 /// trip the circuit of a server that is well.
 const EVERY: Duration = Duration::from_millis(2);
 
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    match Arguments::read(std::env::args_os().skip(1)) {
+        Ok(Arguments::None) => run(),
+        Ok(Arguments::Help(text)) => {
+            say(text);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(mistake) => {
+            drop(writeln!(stderr(), "{mistake}"));
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
 #[tokio::main]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
+async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut servers = [Server::start(NAMES[0])?, Server::start(NAMES[1])?, Server::start(NAMES[2])?];
     let environment = Environment::system().with_async_sleep(TokioTimer);
     let journal = Arc::new(Journal::new(environment.clone()));
@@ -72,8 +89,12 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         played = story => played.map(|()| false),
     };
 
+    let interrupted = interrupted?;
+    if interrupted {
+        journal.interrupt();
+    }
     say(&journal);
-    Ok(match (interrupted?, journal.failures()) {
+    Ok(match (interrupted, journal.failures()) {
         (true, _) => ExitCode::from(130),
         (false, 0) => ExitCode::SUCCESS,
         (false, _) => ExitCode::FAILURE,

@@ -1,0 +1,427 @@
+//! One request, forwarded: the driver loop of the call machine.
+//!
+//! The machine says which instance, whether again and when; here is what is sent there, and what the result means. A
+//! request is repeated by default only where that is safe: its method is idempotent, or nothing of it was sent. And only
+//! while its body can still be sent from the beginning.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use service_mesh::{
+    Answer, Attempt, CallErrorKind, CallOptions, Chance, Refused, ServiceInstance, ServiceProxy, Verdict,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::judge::Judge;
+use crate::limits::{Entry, Full};
+use crate::outgoing::{Relayed, Route};
+use crate::pool::Link;
+use crate::pulse::State;
+use crate::refusal::{Reason, Refusal};
+use crate::replay::{Fault, Reader, Replay};
+use crate::retry_after::retry_after;
+use crate::service::Service;
+use crate::trace_context::{SpanId, TraceContext};
+use crate::upstream::connect;
+use crate::worker::Worker;
+
+/// Tells the instance how long its caller will wait, in milliseconds; an instance that calls others passes on what is
+/// left. From a client it shortens the call's time, and never lengthens it.
+pub const TIMEOUT: HeaderName = HeaderName::from_static("x-service-mesh-timeout-ms");
+
+/// Whoever finds the service full is told to come back after this.
+const COME_BACK: Duration = Duration::from_secs(1);
+
+/// A body of a discarded answer that is not larger is read to its end, for that is cheaper than a new connection.
+const CHEAP: u64 = 16 * 1024;
+
+/// How long that may take.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// A request on its way to a service.
+#[derive(Debug)]
+pub(crate) struct Forward<'a> {
+    worker: &'a Arc<Worker>,
+    service: &'a Arc<Service>,
+    head: Head,
+    body: Replay,
+    /// Something of the request may have reached an instance.
+    ///
+    /// Ordering: Relaxed; only the task of the request writes and reads it.
+    was_sent: AtomicBool,
+    /// What the last attempt was told of its trace; 0 for nothing.
+    ///
+    /// Ordering: Relaxed; only the task of the request writes and reads it.
+    span: AtomicU64,
+}
+
+/// What every attempt sends first.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    /// In origin form, or `*`.
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    /// It asks for another protocol.
+    pub(crate) wants_upgrade: bool,
+    /// How long the client says that it will wait.
+    pub(crate) timeout: Option<Duration>,
+    /// The trace that it belongs to.
+    pub(crate) trace: Option<TraceContext>,
+}
+
+/// What an instance answered, and the way that it came.
+#[derive(Debug)]
+struct Answered {
+    response: Response<Incoming>,
+    route: Route,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+enum Failure {
+    /// No connection came about: nothing was sent.
+    Connect(io::Error),
+    /// There are as many connections as there may be.
+    Connections,
+    /// The connection ended before the answer's head.
+    Lost(hyper::Error),
+    /// What came is no proper answer.
+    Answer(String),
+    /// The head of the answer took longer than it may.
+    Slow,
+    /// The time for the attempt was up.
+    TimedOut,
+}
+
+/// What a status says about whoever answered with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It answered as it should; what the client did wrong is no failure.
+    Good,
+    /// It says nothing about the instance: this client asks too much.
+    Neutral,
+    /// It failed; another instance, or another moment, may do better, or not.
+    Failed { may_pass: bool },
+}
+
+impl Standing {
+    const fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            429 => Self::Neutral,
+            // By these somebody says that he was not able to do it now.
+            502..=504 => Self::Failed { may_pass: true },
+            // These two are about the request (HAProxy's `observe layer7` sees them so too).
+            501 | 505 => Self::Good,
+            500.. => Self::Failed { may_pass: false },
+            _ => Self::Good,
+        }
+    }
+}
+
+impl<'a> Forward<'a> {
+    pub(crate) fn new(worker: &'a Arc<Worker>, service: &'a Arc<Service>, head: Head, body: Replay) -> Self {
+        Self { worker, service, head, body, was_sent: AtomicBool::new(false), span: AtomicU64::new(0) }
+    }
+
+    /// Sends the request until an answer is final. Dropped meanwhile, the client went away: the attempt is cancelled,
+    /// and its connection closed.
+    pub(crate) async fn run(self) -> Result<Response<Relayed>, Refusal> {
+        let limit = self.time_limit();
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let mut options = CallOptions::new();
+        if let Some(limit) = limit {
+            options = options.timeout(limit);
+        }
+        let mut call = self.service.proxy.begin_owned(&options);
+        let entry = self.enter(limit).await?;
+        loop {
+            let attempt = call.admit().map_err(|refused| self.refused(&refused))?;
+            let result = self.attempt(&attempt).await;
+            if let Some(fault) = self.body.fault() {
+                // Nobody but the client is to blame, and the attempt is dropped.
+                return Err(self.refused_body(fault));
+            }
+            let answer = match &result {
+                Ok(answered) => match Standing::of(answered.response.status()) {
+                    Standing::Good => {
+                        let judge = Judge::new(attempt, deadline);
+                        let Ok(answered) = result else { unreachable!("it was looked at above") };
+                        return Ok(relay(answered, judge, entry));
+                    }
+                    Standing::Neutral => Answer::neutral(),
+                    Standing::Failed { may_pass } => {
+                        let answer = Answer::failure().retryable(may_pass && self.may_repeat());
+                        let wait = retry_after(answered.response.headers(), SystemTime::now());
+                        wait.map_or(answer, |wait| answer.retry_after(wait))
+                    }
+                },
+                Err(Failure::Connections) => return Err(self.overloaded("all connections to the instances are in use")),
+                Err(_) => Answer::failure().retryable(self.may_repeat()),
+            };
+            let (number, instance) = (attempt.number(), Arc::clone(attempt.target().instance()));
+            let timed_out = attempt.timed_out();
+            match (attempt.settle(answer), result) {
+                (Verdict::Return | Verdict::Refused(_), Ok(answered)) => {
+                    return Ok(relay(answered, Judge::none(deadline), entry));
+                }
+                (Verdict::Return, Err(failure)) => {
+                    let refusal = failure.refusal(&timed_out).at_instance(&instance.id);
+                    return Err(self.signed(refusal, number));
+                }
+                (Verdict::Refused(refused), Err(_)) => return Err(self.refused(&refused)),
+                (Verdict::Retry { after, call: next }, result) => {
+                    call = next;
+                    if let Ok(answered) = result {
+                        answered.discard();
+                    }
+                    if !after.is_zero() {
+                        sleep(after).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The time for the whole call: the policy's, or the client's if that is shorter.
+    fn time_limit(&self) -> Option<Duration> {
+        let policy = self.service.timeouts.call();
+        self.head.timeout.map_or(policy, |client| Some(policy.map_or(client, |policy| policy.min(client))))
+    }
+
+    async fn enter(&self, patience: Option<Duration>) -> Result<Entry, Refusal> {
+        let limits = &self.service.limits;
+        let entry = self.service.gate.enter(limits.in_flight(), limits.queue(), patience).await;
+        entry.map_err(|full| {
+            self.overloaded(match full {
+                Full::Queue => "too many requests are in flight, and the queue is full",
+                Full::Wait => "too many requests are in flight, and the wait in the queue was too long",
+            })
+        })
+    }
+
+    fn was_sent(&self) -> bool {
+        self.was_sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the request may be sent again.
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
+    //# A proxy MUST NOT automatically retry non-idempotent requests.
+    fn may_repeat(&self) -> bool {
+        !self.was_sent() || (self.head.method.is_idempotent() && self.body.is_repeatable())
+    }
+
+    /// Sends the request to the instance of this attempt, in the time that it has.
+    async fn attempt(&self, attempt: &Attempt<ServiceProxy>) -> Result<Answered, Failure> {
+        let (instance, left) = (attempt.instance(), attempt.time_left());
+        let sending = self.send(instance, left);
+        let (response, link) = match left {
+            Some(left) => timeout(left, sending).await.unwrap_or(Err(Failure::TimedOut))?,
+            None => sending.await?,
+        };
+        self.check(&response)?;
+        let route = Route {
+            worker: Arc::clone(self.worker),
+            service: Arc::clone(self.service),
+            instance: Arc::clone(attempt.target().instance()),
+            link: Some(link),
+            request: self.body.clone(),
+            attempts: attempt.number(),
+            span: SpanId::from_bits(self.span.load(Ordering::Relaxed)),
+        };
+        Ok(Answered { response, route })
+    }
+
+    /// By a connection that waits in the pool, or by a new one.
+    ///
+    /// One that waited may have been closed by the instance at this very moment. If nothing was sent on it, or if what
+    /// was sent may be repeated, it is replaced by another; that says nothing about the instance and costs no attempt.
+    async fn send(
+        &self,
+        instance: &ServiceInstance,
+        left: Option<Duration>,
+    ) -> Result<(Response<Incoming>, Link), Failure> {
+        let pool = &self.worker.pool;
+        while let Some(mut link) = pool.take(self.service, &instance.host, instance.port) {
+            if !link.sender.is_ready() && link.sender.ready().await.is_err() {
+                continue;
+            }
+            let was_sent = self.was_sent();
+            match self.send_by(link, instance, left).await {
+                Err(Failure::Lost(_)) if self.was_sent() == was_sent && !was_sent => {}
+                // Once: a request that makes instances break off must not be fed to every connection that there is.
+                Err(Failure::Lost(_)) if self.may_repeat() && self.body.fault().is_none() => break,
+                result => return result,
+            }
+        }
+        let link = self.connect(instance, left).await?;
+        self.send_by(link, instance, left).await
+    }
+
+    async fn connect(&self, instance: &ServiceInstance, left: Option<Duration>) -> Result<Link, Failure> {
+        let (gate, limit) = (&self.service.gate, self.service.limits.connections());
+        let count = gate.connect(limit).or_else(|| {
+            // Others of this service's connections may lie idle while this one is needed.
+            self.worker.pool.give_up_one(self.service).then(|| gate.connect(limit)).flatten()
+        });
+        let count = count.ok_or(Failure::Connections)?;
+        let limit = self.service.connect_limit(left);
+        connect(self.worker, self.service, instance, count, limit).await.map_err(Failure::Connect)
+    }
+
+    async fn send_by(
+        &self,
+        mut link: Link,
+        instance: &ServiceInstance,
+        left: Option<Duration>,
+    ) -> Result<(Response<Incoming>, Link), Failure> {
+        link.pulse.enter(State::Busy);
+        let was_sent = self.was_sent.swap(true, Ordering::Relaxed);
+        let sending = link.sender.try_send_request(self.request(instance, left));
+        let result = match self.service.timeouts.header() {
+            Some(limit) => timeout(limit, sending).await.map_err(|_elapsed| Failure::Slow)?,
+            None => sending.await,
+        };
+        match result {
+            Ok(response) => Ok((response, link)),
+            Err(mut error) => {
+                if error.take_message().is_some() {
+                    self.was_sent.store(was_sent, Ordering::Relaxed);
+                }
+                let error = error.into_error();
+                if error.is_parse() { Err(Failure::Answer(told(&error))) } else { Err(Failure::Lost(error)) }
+            }
+        }
+    }
+
+    fn request(&self, instance: &ServiceInstance, left: Option<Duration>) -> Request<Reader> {
+        let mut request = Request::new(self.body.reader());
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = self.head.uri.clone();
+        *request.headers_mut() = self.head.headers.clone();
+        let headers = request.headers_mut();
+        if let Some(left) = left {
+            headers.insert(TIMEOUT, HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
+        }
+        if let Some(trace) = &self.head.trace {
+            let span = SpanId::draw(&Chance::system());
+            self.span.store(span.bits(), Ordering::Relaxed);
+            let (name, value) = trace.header(span);
+            headers.insert(name, value);
+        }
+        // HTTP/1.0 need not name a host, and HTTP/1.1 must.
+        if !headers.contains_key(HOST)
+            && let Ok(host) = HeaderValue::try_from(instance.address())
+        {
+            headers.insert(HOST, host);
+        }
+        request
+    }
+
+    /// What no proxy can pass on without guessing.
+    fn check(&self, response: &Response<Incoming>) -> Result<(), Failure> {
+        let wrong = |what: &str| Err(Failure::Answer(what.to_owned()));
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS && !self.head.wants_upgrade {
+            return wrong("the instance switches protocols, and nobody has asked for it");
+        }
+        let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+        // The parser takes `chunked` off, and a coding below it would go on undeclared.
+        match (codings.next(), codings.next()) {
+            (None, None) => Ok(()),
+            (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+            _ => wrong("the answer has a transfer coding other than chunked"),
+        }
+    }
+
+    fn signed(&self, refusal: Refusal, attempts: u32) -> Refusal {
+        refusal.of_service(self.service.name()).after_attempts(attempts)
+    }
+
+    fn refused(&self, refused: &Refused) -> Refusal {
+        self.signed(Refusal::of_call(refused.kind()), refused.attempts())
+    }
+
+    fn overloaded(&self, message: &'static str) -> Refusal {
+        self.signed(Refusal::new(Reason::Overloaded, message).retry_after(COME_BACK), 0)
+    }
+
+    fn refused_body(&self, fault: Fault) -> Refusal {
+        let reason = if fault == Fault::TooLarge { Reason::BodyTooLarge } else { Reason::BadRequest };
+        self.signed(Refusal::new(reason, fault.to_string()).closing(), 0)
+    }
+}
+
+/// The answer is the call's; where there is still an attempt to judge, its body decides.
+fn relay(answered: Answered, judge: Judge, entry: Entry) -> Response<Relayed> {
+    let Answered { response, route } = answered;
+    response.map(|incoming| Relayed { incoming, judge, route, entry: Some(entry) })
+}
+
+impl Answered {
+    /// Nobody wants this answer. Where little of it is left, that is read, so that its connection stays.
+    fn discard(self) {
+        let Self { response, mut route } = self;
+        let mut incoming = response.into_body();
+        if incoming.size_hint().upper().is_some_and(|left| left <= CHEAP) {
+            tokio::spawn(timeout(SHORT, async move {
+                while let Some(Ok(_)) = poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await {}
+                if incoming.is_end_stream() {
+                    route.give_back();
+                }
+            }));
+        }
+    }
+}
+
+impl Failure {
+    fn refusal(&self, timed_out: &CallErrorKind) -> Refusal {
+        match self {
+            Self::Connect(error) => Refusal::new(Reason::ConnectFailed, format!("no connection: {error}")),
+            Self::Connections => Refusal::new(Reason::Overloaded, "all connections to the instances are in use"),
+            Self::Lost(error) => Refusal::new(Reason::ConnectionLost, format!("no answer: {}", told(error))),
+            Self::Answer(what) => Refusal::new(Reason::BadResponse, format!("no proper answer: {what}")),
+            Self::Slow => Refusal::new(Reason::AttemptTimedOut, "the head of the answer took too long"),
+            Self::TimedOut => Refusal::of_call(timed_out),
+        }
+    }
+}
+
+/// An error with its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_did_wrong_is_no_failure_of_the_instance() {
+        let standing = |status: u16| Standing::of(StatusCode::from_u16(status).unwrap());
+        for status in [200, 204, 301, 304, 400, 404, 408, 499, 501, 505] {
+            assert_eq!(standing(status), Standing::Good, "{status}");
+        }
+        assert_eq!(standing(429), Standing::Neutral);
+        for status in [502, 503, 504] {
+            assert_eq!(standing(status), Standing::Failed { may_pass: true }, "{status}");
+        }
+        for status in [500, 507, 599, 999] {
+            assert_eq!(standing(status), Standing::Failed { may_pass: false }, "{status}");
+        }
+    }
+}

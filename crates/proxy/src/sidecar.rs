@@ -1,0 +1,124 @@
+//! What all threads of a sidecar share: the services, and where requests go.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use service_mesh::{Mesh, MeshBuilder, PolicyChanges, PolicyError};
+
+use crate::access_log::AccessLog;
+use crate::limits::Gate;
+use crate::route::RouteTable;
+use crate::service::Service;
+
+/// What all threads of a sidecar share. Clones are handles of the same.
+#[derive(Clone)]
+pub struct Sidecar(Arc<Inner>);
+
+struct Inner {
+    mesh: Mesh,
+    table: ArcSwap<RouteTable>,
+    /// How many services there ever were; held while the table changes.
+    services: Mutex<usize>,
+    access_log: AccessLog,
+}
+
+impl Sidecar {
+    /// Serves the services of this mesh by the routes of its policy.
+    pub fn new(mesh: Mesh) -> Self {
+        let inner =
+            Inner { mesh, table: ArcSwap::default(), services: Mutex::new(0), access_log: AccessLog::default() };
+        inner.rebuild(&mut inner.services.lock().unwrap_or_else(PoisonError::into_inner));
+        Self(Arc::new(inner))
+    }
+
+    /// What a sidecar's mesh begins with: where the policy says nothing, half of the instances may be ejected at once.
+    ///
+    /// A library's caller learns at once that every instance fails; behind a sidecar, half of them answering now and
+    /// then is better than none (Envoy caps at a tenth, which with three instances is none at all).
+    pub fn builder() -> MeshBuilder {
+        Mesh::builder().max_ejected_ratio(0.5).expect("0.5 is a ratio")
+    }
+
+    /// A sidecar of the policy in this text.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn from_policy(text: &str) -> Result<Self, PolicyError> {
+        Ok(Self::new(Self::builder().read_text(text)?))
+    }
+
+    /// The services, alive.
+    pub fn mesh(&self) -> &Mesh {
+        &self.0.mesh
+    }
+
+    /// Puts another policy in force, and tells what it has changed. Services that it does not change keep everything:
+    /// circuits, counts, connections, requests in flight.
+    ///
+    /// # Errors
+    /// Every mistake in it; nothing has changed then.
+    pub fn reload(&self, text: &str) -> Result<PolicyChanges, PolicyError> {
+        let mut services = self.0.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = self.0.mesh.reload(text)?;
+        self.0.rebuild(&mut services);
+        Ok(changes)
+    }
+
+    /// Requests in flight to the service of this name, at this moment; none if there is no such service.
+    pub fn in_flight(&self, service: &str) -> Option<u32> {
+        Some(self.0.table.load().services.get(service)?.gate.in_flight())
+    }
+
+    /// The access log, which writes nothing until it is told where.
+    pub(crate) fn access_log(&self) -> &AccessLog {
+        &self.0.access_log
+    }
+
+    pub(crate) fn table(&self) -> arc_swap::Guard<Arc<RouteTable>> {
+        self.0.table.load()
+    }
+}
+
+impl Inner {
+    fn rebuild(&self, made: &mut usize) {
+        let (present, policy) = (self.table.load(), self.mesh.policy());
+        let services = self.mesh.services().into_iter().filter_map(|proxy| {
+            let name = proxy.name().to_owned();
+            let policy = policy.services.get(&name)?;
+            let gate = if let Some(present) = present.services.get(&name) {
+                Arc::clone(&present.gate)
+            } else {
+                *made += 1;
+                Gate::new(*made - 1)
+            };
+            Some((name, Arc::new(Service::new(proxy, policy, gate))))
+        });
+        let services: BTreeMap<_, _> = services.collect();
+        self.table.store(Arc::new(RouteTable::new(&policy, services)));
+    }
+}
+
+impl fmt::Debug for Sidecar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sidecar").field("mesh", &self.0.mesh).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_keeps_what_is_counted_of_a_service() {
+        let sidecar = Sidecar::from_policy("[services.a]\n[services.b]").unwrap();
+        let gate = Arc::clone(&sidecar.table().services["b"].gate);
+        sidecar.reload("[services.b]\nlimits.in_flight = 1\n[services.c]").unwrap();
+        let table = sidecar.table();
+        assert!(Arc::ptr_eq(&gate, &table.services["b"].gate));
+        assert_eq!(table.services["b"].limits.in_flight(), 1);
+        assert_eq!(table.services["c"].gate.id(), 2);
+        assert_eq!(sidecar.in_flight("a"), None);
+    }
+}

@@ -1,0 +1,225 @@
+//! What is malformed, ambiguous or made to be smuggled, as it comes over the wire; where it is known from, and what
+//! becomes of it.
+//!
+//! Each case is sent as it stands, on a connection of its own. `statuses` are the answers in order; after one that refuses
+//! the connection must end. What was not answered with 200 must not have reached the instance whole (of a body whose end
+//! is malformed the beginning may be on its way), and nothing may reach it that speaks of `/smuggled`.
+
+/// One case.
+pub(crate) struct Case {
+    /// What is sent.
+    pub(crate) bytes: &'static [u8],
+    /// How it is answered.
+    pub(crate) statuses: &'static [u16],
+    /// The rule that it breaks, or the trouble that made it known.
+    pub(crate) source: &'static str,
+}
+
+const fn case(bytes: &'static [u8], statuses: &'static [u16], source: &'static str) -> Case {
+    Case { bytes, statuses, source }
+}
+
+const SERVED: &[u16] = &[200];
+const TWICE: &[u16] = &[200, 200];
+const REFUSED: &[u16] = &[400];
+/// The connection ends without a word.
+const CLOSED: &[u16] = &[];
+
+#[rustfmt::skip]
+pub(crate) const CASES: &[Case] = &[
+    // ----- what is right, so that strict does not mean useless -----
+    case(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", SERVED, "RFC 9112 section 3"),
+    case(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", SERVED, "RFC 9112 section 2.2: an empty line before a request is ignored"),
+    case(b"GET / HTTP/1.1\r\nhOsT: a\r\n\r\n", SERVED, "RFC 9110 section 5.1: names of fields are without case"),
+    case(b"GET / HTTP/1.1\r\nHost:a\r\n\r\n", SERVED, "RFC 9112 section 5: whitespace before a value is optional"),
+    case(b"GET / HTTP/1.1\r\nHost: \t a \t\r\n\r\n", SERVED, "RFC 9112 section 5.1: whitespace around a value is no part of it"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nX: \xc3\xa4\r\n\r\n", SERVED, "RFC 9110 section 5.5: obs-text"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n", SERVED, "RFC 9110 section 5.5: a value may be empty"),
+    case(b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", SERVED, "RFC 9112 section 3.2.2: absolute form must be accepted"),
+    case(b"GET HTTP://A/ HTTP/1.1\r\nHost: a\r\n\r\n", SERVED, "RFC 9110 section 4.2.3: scheme and host are without case"),
+    case(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", SERVED, "RFC 9112 section 3.2.4"),
+    case(b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 1\r\n\r\n", SERVED, "RFC 9110 section 7.6.2"),
+    case(b"OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", &[204], "RFC 9110 section 7.6.2: the last hop answers itself"),
+    case(b"PROPFIND / HTTP/1.1\r\nHost: a\r\n\r\n", SERVED, "RFC 9110 section 9.1: methods can be extended"),
+    case(b"GET / HTTP/1.0\r\n\r\n", SERVED, "RFC 1945 section 4.1: HTTP/1.0 has no Host"),
+    case(b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", SERVED, "RFC 3986 section 3.2.2"),
+    case(b"GET / HTTP/1.1\r\nHost: a.\r\n\r\n", SERVED, "RFC 1034 section 3.1: an absolute name"),
+    case(b"GET /a;b=c/%41?x=/../&y=%zz HTTP/1.1\r\nHost: a\r\n\r\n", SERVED, "RFC 3986 section 3.4: a query has no segments"),
+    case(b"GET /... HTTP/1.1\r\nHost: a\r\n\r\n", SERVED, "RFC 3986 section 3.3: three dots are no dot segment"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", SERVED, "RFC 9112 section 6.2"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", SERVED, "RFC 9110 section 8.6"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0000000003\r\n\r\nabc", SERVED, "RFC 9110 section 8.6: 1*DIGIT"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n3\r\nabc\r\n0\r\n\r\n", SERVED, "RFC 9112 section 7: codings are without case"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\tchunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", SERVED, "Kettle, HTTP Desync Attacks (2019), Transfer-Encoding:[tab]chunked: whitespace to us"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n003;a=b;c=\"d\"\r\nabc\r\n0;e\r\n\r\n", SERVED, "RFC 9112 section 7.1.1: extensions are ignored, and go no further"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: 1\r\n\r\n", SERVED, "RFC 9112 section 7.1.2"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nHost: a\r\n\r\n", TWICE, "RFC 9112 section 6: a GET may have a body, and it ends where it says"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n\r\n\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", TWICE, "RFC 9112 section 6.2: a body of line ends"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nTE: gzip;q=0.5, trailers\r\nConnection: TE\r\n\r\n", SERVED, "RFC 9110 section 10.1.4"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\n\r\n", SERVED, "RFC 9110 section 10.1.1: without case, and without a body"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x-smuggled-auth\r\nX-Smuggled-Auth: /smuggled\r\n\r\n", SERVED, "RFC 9110 section 7.6.1: what Connection names goes no further"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nHTTP2-Settings: /smuggled\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n", SERVED, "Miller, h2c Smuggling (2020)"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: /smuggled\r\n\r\n", SERVED, "CGI (RFC 3875 section 4.1.18): - and _ are one"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nProxy-Connection: /smuggled\r\nKeep-Alive: /smuggled\r\n\r\n", SERVED, "RFC 9110 section 7.6.1: known to need removal"),
+
+    // ----- where the body ends: length and coding -----
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "CVE-2005-2088 (Apache httpd): a length beside a coding"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5c\r\nGET /smuggled HTTP/1.1\r\n", REFUSED, "Kettle, HTTP Desync Attacks (2019): TE.CL"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", REFUSED, "RFC 9112 section 6.3, number 3"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", REFUSED, "CVE-2019-16792 (Waitress): two lengths, though equal"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 30\r\n\r\nabcGET /smuggled HTTP/1.1\r\n\r\n", REFUSED, "Linhart and others, HTTP Request Smuggling (2005)"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nabc", REFUSED, "RFC 9110 section 8.6: a list of lengths"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3,30\r\n\r\nabc", REFUSED, "RFC 9112 section 6.3, number 5"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", REFUSED, "CVE-2021-32715 (hyper), CVE-2022-24761 (Waitress)"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -3\r\n\r\nabc", REFUSED, "RFC 9110 section 8.6: 1*DIGIT"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x3\r\n\r\nabc", REFUSED, "CVE-2022-24801 (Twisted)"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3 3\r\n\r\nabc", REFUSED, "RFC 9110 section 8.6"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1_0\r\n\r\n0123456789", REFUSED, "CVE-2022-24761 (Waitress): what int() of Python takes"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3.0\r\n\r\nabc", REFUSED, "RFC 9110 section 8.6"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", REFUSED, "CVE-2023-40175 (Puma): an empty length"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: three\r\n\r\nabc", REFUSED, "RFC 9112 section 6.3, number 5"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551616\r\n\r\n", REFUSED, "RFC 9110 section 8.6: overflow"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551615\r\n\r\n", &[431], "CVE-2021-32714 (hyper) and its kin: the largest numbers"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \xd9\xa3\r\n\r\nabc", REFUSED, "CVE-2023-47627 (aiohttp): digits of other scripts"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length\x0b: 3\r\n\r\nabc", REFUSED, "CVE-2021-43797 (Netty): control characters in a name"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length abcde: 3\r\n\r\nabc", REFUSED, "Klein, HTTP Request Smuggling in 2020"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", REFUSED, "CVE-2021-21299 (hyper), CVE-2020-8287 (Node.js)"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", REFUSED, "CVE-2020-8287 (Node.js): the second wins"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", REFUSED, "CVE-2020-8287 (Node.js): the first wins"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", &[501], "RFC 9112 section 6.1: a coding that is not understood"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", &[501], "RFC 9112 section 6.1: chunked twice"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", REFUSED, "CVE-2022-32213 (Node.js): chunked is not the last"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", REFUSED, "RFC 9112 section 7: identity is a coding no more"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", REFUSED, "RFC 9112 section 6.3, number 4"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", REFUSED, "Kettle, HTTP Desync Attacks (2019)"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunkedx\r\n\r\n0\r\n\r\n", REFUSED, "CVE-2020-11076 (Puma): an invalid coding"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x chunked\r\n\r\n0\r\n\r\n", REFUSED, "CVE-2020-25613 (WEBrick)"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", REFUSED, "CVE-2019-18277 (HAProxy): a vertical tab"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x00chunked\r\n\r\n0\r\n\r\n", REFUSED, "RFC 9110 section 5.5: NUL"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n", REFUSED, "Kettle, HTTP Desync Attacks (2019): quotes"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n", REFUSED, "RFC 9112 section 7.3: chunked has no parameters"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n", REFUSED, "CVE-2024-1135 (gunicorn): an empty coding"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n", &[501], "RFC 9110 section 5.6.1: an empty element"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", REFUSED, "CVE-2019-16276 (Go), CVE-2020-7238 (Netty): whitespace before the colon"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding\t: chunked\r\n\r\n0\r\n\r\n", REFUSED, "RFC 9112 section 5.1"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", REFUSED, "Kettle, HTTP Desync Attacks (2019): a folded coding"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", REFUSED, "CVE-2022-32215 (Node.js): a coding on two lines"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nX: x\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", REFUSED, "Kettle, HTTP Desync Attacks (2019): hidden behind LF"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nX: x\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", REFUSED, "CVE-2023-30589 (Node.js): hidden behind CR"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc", SERVED, "CGI: an underscore; the length alone counts, and says so to both sides"),
+    case(b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", REFUSED, "RFC 9112 section 6.1: a coding in HTTP/1.0 is faulty framing"),
+    case(b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc", REFUSED, "RFC 9112 section 6.1"),
+
+    // ----- chunks -----
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n", REFUSED, "CVE-2022-24761 (Waitress), CVE-2022-24801 (Twisted)"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+3\r\nabc\r\n0\r\n\r\n", REFUSED, "CVE-2022-24801 (Twisted)"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n", REFUSED, "RFC 9112 section 7.1: 1*HEXDIG"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\r\nabc\r\n0\r\n\r\n", REFUSED, "RFC 9112 section 7.1: no size"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nabc\r\n0\r\n\r\n", REFUSED, "RFC 9112 section 7.1: no number"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\nabc\r\n0\r\n\r\n", REFUSED, "CVE-2013-2028 (nginx), CVE-2021-32714 (hyper)"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", REFUSED, "RFC 9112 section 7.1: longer than its size"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", REFUSED, "Weikop, Funky chunks (2025): LF ends a size"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\rabc\r\n0\r\n\r\n", REFUSED, "Weikop, Funky chunks (2025): CR ends a size"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\n0\r\n\r\n", REFUSED, "Weikop, Funky chunks (2025): LF ends a chunk"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;\nGET /smuggled HTTP/1.1\r\nabc\r\n0\r\n\r\n", REFUSED, "CVE-2021-22960 (Node.js), Weikop: LF in an extension"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n 3\r\nabc\r\n0\r\n\r\n", REFUSED, "RFC 9112 section 7.1: whitespace before a size"),
+
+    // ----- lines -----
+    case(b"GET / HTTP/1.1\nHost: a\n\n", REFUSED, "CVE-2019-16785 (Waitress): LF alone"),
+    case(b"GET / HTTP/1.1\r\nHost: a\n\r\n", REFUSED, "CVE-2022-35256 (Node.js): a field that ends without CR"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\n\n", REFUSED, "RFC 9112 section 2.2: a head that ends without CR"),
+    case(b"GET / HTTP/1.1\rHost: a\r\r", REFUSED, "RFC 9112 section 2.2: CR alone ends nothing"),
+    case(b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", REFUSED, "RFC 9112 section 2.2: a bare CR"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", REFUSED, "RFC 9112 section 5.2: a folded field"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\n\tX: b\r\n\r\n", REFUSED, "RFC 9112 section 5.2"),
+    case(b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", REFUSED, "RFC 9112 section 2.2: whitespace before the first field"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", REFUSED, "CVE-2019-20444 (Netty): a field without a colon"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n", REFUSED, "CVE-2023-25725 (HAProxy): a field without a name"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nX Y: x\r\n\r\n", REFUSED, "RFC 9110 section 5.1: a name is a token"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n", REFUSED, "RFC 9110 section 5.5: NUL"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x08b\r\n\r\n", REFUSED, "RFC 9110 section 5.5: a control character"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x7fb\r\n\r\n", REFUSED, "RFC 9110 section 5.5: DEL"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nX\xc3\xa4: a\r\n\r\n", REFUSED, "RFC 9110 section 5.6.2: a name is ASCII"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\n(X): a\r\n\r\n", REFUSED, "RFC 9110 section 5.6.2: a name is a token"),
+
+    // ----- the request line -----
+    case(b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "CVE-2016-8743 (Apache httpd): two spaces"),
+    case(b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 3: tabs separate nothing"),
+    case(b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n", REFUSED, "CVE-2016-8743 (Apache httpd): a space at the end"),
+    case(b" GET / HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 2.2"),
+    case(b"GET / a HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "CVE-2013-4547 (nginx): a space in the target"),
+    case(b"GET /\r\n\r\n", REFUSED, "RFC 1945 section 4.1: HTTP/0.9"),
+    case(b"GET / HTTP/1.1\x00\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 2.3"),
+    case(b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 2.3: no such version"),
+    case(b"GET / HTTP/11\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 2.3"),
+    case(b"GET / http/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 2.3: the name has its case"),
+    case(b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", REFUSED, "RFC 9110 section 15.6.6"),
+    case(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", CLOSED, "RFC 9113 section 3.4: the preface of HTTP/2"),
+    case(b"G\xc3\x84T / HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 9110 section 9.1: a method is a token"),
+    case(b"GET\x00 / HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 9110 section 9.1"),
+    case(b"CONNECT evil:443 HTTP/1.1\r\nHost: evil:443\r\n\r\n", &[405], "RFC 9110 section 9.3.6: this is no open proxy"),
+    case(b"TRACE / HTTP/1.1\r\nHost: a\r\nCookie: secret\r\n\r\n", &[405], "Grossman, Cross-Site Tracing (2003)"),
+
+    // ----- the target -----
+    case(b"GET /public/../smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 3986 section 3.3: dot segments"),
+    case(b"GET /public/./smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 3986 section 3.3"),
+    case(b"GET /public/%2e%2e/smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "CVE-2021-41773 (Apache httpd)"),
+    case(b"GET /public/.%2E/smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "CVE-2021-41773 (Apache httpd)"),
+    case(b"GET /public/..;/smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "Tsai, Breaking Parser Logic (2018); CVE-2020-5902 (F5 BIG-IP)"),
+    case(b"GET /public\\..\\smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 3986 section 2: a backslash is no part of a URI"),
+    case(b"GET /a%00/smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "CVE-2013-4547 (nginx) and its kin: NUL"),
+    case(b"GET /a%zz HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 3986 section 2.1"),
+    case(b"GET /a% HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 3986 section 2.1"),
+    case(b"GET /a#/smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 3.2.1: a fragment is never sent"),
+    case(b"GET /\xc3\xa4 HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 3986 section 2: ASCII only"),
+    case(b"GET /a\x01 HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 3986 section 2"),
+    case(b"GET /<a> HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 3986 appendix C: delimiters of URIs"),
+    case(b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 3.2.4: * is for OPTIONS"),
+    case(b"GET a HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 3.2.3: an authority is for CONNECT"),
+    case(b"GET a/smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 3.2: no slash before the path"),
+    case(b"GET @evil/smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "Kettle, Cracking the Lens (2017)"),
+    case(b"GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n", &[421], "RFC 9110 section 7.4: this is not https"),
+    case(b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", &[421], "RFC 9110 section 7.4"),
+
+    // ----- the host -----
+    case(b"GET / HTTP/1.1\r\n\r\n", REFUSED, "RFC 9112 section 3.2: no Host"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", REFUSED, "RFC 9112 section 3.2: two of them"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 3.2: two of them, though equal"),
+    case(b"GET / HTTP/1.1\r\nHost:\r\n\r\n", REFUSED, "RFC 9110 section 4.2.1: an empty host"),
+    case(b"GET / HTTP/1.1\r\nHost: :80\r\n\r\n", REFUSED, "RFC 9110 section 4.2.1"),
+    case(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", REFUSED, "RFC 9110 section 7.2"),
+    case(b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", REFUSED, "RFC 9110 section 4.2.4: user information"),
+    case(b"GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", REFUSED, "RFC 9110 section 7.2: no list"),
+    case(b"GET / HTTP/1.1\r\nHost: a:99999\r\n\r\n", REFUSED, "RFC 9110 section 7.2: no port"),
+    case(b"GET / HTTP/1.1\r\nHost: a:80:80\r\n\r\n", REFUSED, "RFC 9110 section 7.2"),
+    case(b"GET / HTTP/1.1\r\nHost: a/smuggled\r\n\r\n", REFUSED, "Kettle, Practical Web Cache Poisoning (2018)"),
+    case(b"GET / HTTP/1.1\r\nHost: http://a\r\n\r\n", REFUSED, "RFC 9110 section 7.2"),
+    case(b"GET / HTTP/1.1\r\nHost: ::1\r\n\r\n", REFUSED, "RFC 3986 section 3.2.2: an address without brackets"),
+    case(b"GET / HTTP/1.1\r\nHost: [a]\r\n\r\n", REFUSED, "RFC 3986 section 3.2.2: no address in brackets"),
+    case(b"GET / HTTP/1.1\r\nHost: \xc3\xa4\r\n\r\n", REFUSED, "RFC 3986 section 3.2.2: ASCII only"),
+    case(b"GET http://evil/ HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 9112 section 3.2.2: a target that disagrees"),
+    case(b"GET http://a:81/ HTTP/1.1\r\nHost: a:80\r\n\r\n", REFUSED, "RFC 9112 section 3.2.2: a port that disagrees"),
+    case(b"GET http://a@b/ HTTP/1.1\r\nHost: b\r\n\r\n", REFUSED, "RFC 9110 section 4.2.4"),
+    case(b"GET http:///smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "RFC 9110 section 4.2.1: no host in the target"),
+    case(b"GET http://a@b/ HTTP/1.0\r\n\r\n", REFUSED, "RFC 9110 section 4.2.4"),
+
+    // ----- fields of the connection, expectations, circles -----
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: host\r\n\r\n", REFUSED, "Davison, Abusing HTTP hop-by-hop request headers (2019)"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: content-length\r\nContent-Length: 30\r\n\r\nGET /smuggled HTTP/1.1\r\nHost:a\r\n\r\n", REFUSED, "Davison (2019): the length is taken away on the way"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, Authorization\r\nAuthorization: x\r\n\r\n", REFUSED, "Davison (2019)"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: cache-control\r\n\r\n", REFUSED, "RFC 9110 section 7.6.1: never appropriate"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: a b\r\n\r\n", REFUSED, "RFC 9110 section 7.6.1: an option is a token"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q\r\n\r\n", &[431], "what a peer can make grow has a bound"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nExpect: y 100-continue\r\n\r\n", &[417], "Kettle, HTTP/1.1 must die (2025)"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue, 200-maybe\r\n\r\n", &[417], "RFC 9110 section 10.1.1"),
+    case(b"OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: -1\r\n\r\n", REFUSED, "RFC 9110 section 7.6.2: 1*DIGIT"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nVia: 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17\r\nVia: 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17\r\n\r\n", &[508], "RFC 9110 section 7.6.3: a loop"),
+
+    // ----- the second on a connection -----
+    case(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n", &[200, 400], "a rule holds for each request"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\nHost: a\r\n\r\n", &[200, 400], "the scanner follows from one to the next"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\nPOST /smuggled HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", &[200, 400], "the scanner follows through chunks"),
+    case(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nxPOST /smuggled HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", &[200, 400], "the scanner follows through lengths"),
+    case(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", SERVED, "RFC 9112 section 9.6: nothing comes after close"),
+    case(b"GET /smuggled HTTP/1.1\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "what comes behind a refusal is not looked at"),
+];
