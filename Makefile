@@ -133,9 +133,8 @@ python-test: python-wheel ## Python: install the wheel into a new environment, a
 	$(MAKE) --no-print-directory python-suite
 
 python-others: python-wheel-abi3 ## Python: the same with every other Python, 3.12 or later, that is found
-	for each in $$($(PYTHON_TOOLS)/bin/python python/interpreters.py); do \
-		$(MAKE) --no-print-directory python-suite INTERPRETER=$$each ENVIRONMENT=target/python/other WHEELS=abi3 || exit 1; \
-	done
+	$(PYTHON_TOOLS)/bin/python python/interpreters.py | xargs -P 2 -I {} \
+		$(MAKE) --no-print-directory python-suite INTERPRETER={} ENVIRONMENT=target/python/others{} WHEELS=abi3
 
 # It brings the crates that it is made from, and their Cargo.lock.
 python-sdist: $(PYTHON_TOOLS)/stamp ## Python: the source distribution, built from itself and installed
