@@ -10,7 +10,10 @@ help: ## list the verbs
 
 test: format-check lint features unit doctest loom docs tower tonic reqwest quickstart sidecar-peers python ## everything that CI checks; sets up what it needs
 
-quickstart: ## the main job: three servers, trouble, and a story
+demo: ## three servers in trouble, and callers before the sidecar who do not notice: nine seconds
+	$(CARGO) run --release -p service-mesh-proxy -- demo
+
+quickstart: ## the same story by the library, without a sidecar
 	$(CARGO) run --release --bin quickstart
 
 tower: ## a tower client over hyper, and three servers
@@ -131,9 +134,8 @@ python-test: python-wheel ## Python: install the wheel into a new environment, a
 	$(MAKE) --no-print-directory python-suite
 
 python-others: python-wheel-abi3 ## Python: the same with every other Python, 3.12 or later, that is found
-	for each in $$($(PYTHON_TOOLS)/bin/python python/interpreters.py); do \
-		$(MAKE) --no-print-directory python-suite INTERPRETER=$$each ENVIRONMENT=target/python/other WHEELS=abi3 || exit 1; \
-	done
+	$(PYTHON_TOOLS)/bin/python python/interpreters.py | xargs -P 2 -I {} \
+		$(MAKE) --no-print-directory python-suite INTERPRETER={} ENVIRONMENT=target/python/others{} WHEELS=abi3
 
 # It brings the crates that it is made from, and their Cargo.lock.
 python-sdist: $(PYTHON_TOOLS)/stamp ## Python: the source distribution, built from itself and installed
@@ -212,5 +214,5 @@ valgrind:
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help test quickstart sidecar-peers sidecar-programs tower tonic reqwest format format-check lint features unit doctest prose conformance loom loom-full schema docs \
+.PHONY: help test demo quickstart sidecar-peers sidecar-programs tower tonic reqwest format format-check lint features unit doctest prose conformance loom loom-full schema docs \
 	clean python python-wheel python-wheel-abi3 python-test python-others python-sdist python-suite python-format python-lint bench bench-python bench-sidecar compare bench-instructions record-instructions valgrind

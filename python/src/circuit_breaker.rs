@@ -24,6 +24,7 @@ use service_mesh::{
 use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, whole};
 use crate::errors::{circuit_open_error, models};
 use crate::event::circuit_event;
+use crate::filled::Filled;
 use crate::guarded::{calling_frame, is_coroutine};
 use crate::log::Log;
 use crate::permit::{Permit, Ready};
@@ -100,6 +101,7 @@ impl Follower for Circuit {
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh")]
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
+    filled: Filled,
     circuit: OnceLock<Arc<Circuit>>,
     /// Which methods a subclass overrides: fixed when the object is made.
     hooks: Hooks,
@@ -185,7 +187,13 @@ impl CircuitBreaker {
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        Ok(Self { circuit: OnceLock::new(), hooks: Hooks::of(class)?, blocks: Mutex::default(), kept: Arc::default() })
+        Ok(Self {
+            filled: Filled::YES,
+            circuit: OnceLock::new(),
+            hooks: Hooks::of(class)?,
+            blocks: Mutex::default(),
+            kept: Arc::default(),
+        })
     }
 
     #[pyo3(signature = (name, config=None, *, listeners=None, clock=None))]
@@ -216,30 +224,22 @@ impl CircuitBreaker {
 
     /// Calls `func` if the circuit admits it, and counts what comes of it. Of a coroutine function it is the awaited
     /// call that is protected, and asked for when it is awaited.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    // Called where a call is out of the ordinary when it begins: `guarded` has `execute` itself, and this text.
+    #[pyo3(name = "_execute", signature = (func, /, *args, **kwargs))]
     fn execute<'py>(
         slf: &Bound<'py, Self>,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let this = slf.get();
-        let circuit = this.circuit();
+        let circuit = slf.get().circuit();
         if circuit.is_hooked() {
-            return Self::execute_hooked(slf, func, args, kwargs);
+            let permit = Self::admit(slf)?;
+            return Self::settle(slf, permit, func.call(args, kwargs));
         }
-        let Some(number) = circuit.core.try_acquire_number() else {
-            return match circuit.core.try_acquire() {
-                Ok(permit) => Self::settle(slf, Some(permit), func.call(args, kwargs)),
-                Err(refusal) => Self::refuse(slf, func, refusal),
-            };
-        };
-        match call(func, args, kwargs) {
-            Ok(result) if circuit.is_plain() && !is_coroutine(&result) => {
-                circuit.core.permit_of(number).success();
-                Ok(result)
-            }
-            result => Self::settle(slf, Some(circuit.core.permit_of(number)), result),
+        match circuit.core.try_acquire() {
+            Ok(permit) => Self::settle(slf, Some(permit), func.call(args, kwargs)),
+            Err(refusal) => Self::refuse(slf, func, refusal),
         }
     }
 
@@ -612,6 +612,9 @@ impl CircuitBreaker {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.filled.is_filled() {
+            return Ok(());
+        }
         // Who holds the lock now is in another thread, and then the object is in use.
         let Ok(kept) = self.kept.try_lock() else { return Ok(()) };
         visit.call(&kept.config)?;
@@ -631,8 +634,13 @@ impl CircuitBreaker {
     /// A Python object for a breaker that the core has made.
     pub(crate) fn of_core(py: Python<'_>, core: Core) -> PyResult<Py<Self>> {
         let config = dataclass_of(py, &core.config())?;
-        let this =
-            Self { circuit: OnceLock::new(), hooks: Hooks::default(), blocks: Mutex::default(), kept: Arc::default() };
+        let this = Self {
+            filled: Filled::YES,
+            circuit: OnceLock::new(),
+            hooks: Hooks::default(),
+            blocks: Mutex::default(),
+            kept: Arc::default(),
+        };
         {
             let mut kept = this.kept();
             kept.name = Some(PyString::new(py, core.name()).unbind());
@@ -721,17 +729,6 @@ impl CircuitBreaker {
         }
         // Not asked again when it is awaited: one call is refused once, and listeners hear of it once.
         LATER.import(py, HELPERS, "refused_when_awaited")?.call1((error,))
-    }
-
-    /// A call through the methods that a subclass overrides, in the order in which the seed calls them.
-    fn execute_hooked<'py>(
-        slf: &Bound<'py, Self>,
-        func: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let permit = Self::admit(slf)?;
-        Self::settle(slf, permit, func.call(args, kwargs))
     }
 
     // ----- verdicts -----
@@ -911,16 +908,6 @@ pub(crate) fn awaited<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     AWAITED.import(breaker.py(), HELPERS, "awaited")?.call1((breaker, coroutine))
-}
-
-/// Calls a function with what is left of the arguments of ours; nothing at all goes a shorter way.
-#[inline]
-pub(crate) fn call<'py>(
-    func: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    if args.is_empty() && kwargs.is_none() { func.call0() } else { func.call(args, kwargs) }
 }
 
 /// Tells the log and Python's listeners what has happened.

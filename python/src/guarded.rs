@@ -16,17 +16,18 @@
 #![allow(unsafe_code, reason = "the one module of this crate that may")]
 
 use std::cell::UnsafeCell;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
-use pyo3::{IntoPyObjectExt, intern};
+use pyo3::{Borrowed, IntoPyObjectExt, PyClass, intern};
 use service_mesh::{CircuitBreaker as Core, Permit, Refusal, Retrying};
 
 use crate::circuit_breaker::{Circuit, CircuitBreaker};
@@ -40,32 +41,30 @@ struct Guarded {
     vectorcall: Option<ffi::vectorcallfunc>,
     dict: UnsafeCell<*mut ffi::PyObject>,
     weakrefs: UnsafeCell<*mut ffi::PyObject>,
-    /// The function that is guarded.
-    func: *mut ffi::PyObject,
-    /// The `CircuitBreaker` or `RetryPolicy`.
-    guard: *mut ffi::PyObject,
+    /// The function, and what guards it.
+    pair: Pair,
     /// What a call needs of its guard at once.
     native: Native,
 }
 
+/// A function, and what guards it for a call: in a decorated function, or in the hands of whoever calls `execute`. Both are
+/// alive for as long as the call: see 1 and 3.
+#[repr(C)]
+struct Pair {
+    /// The function that is guarded.
+    func: *mut ffi::PyObject,
+    /// The `CircuitBreaker` or `RetryPolicy`.
+    guard: *mut ffi::PyObject,
+}
+
 /// What a call needs of its guard at once. It holds no Python object.
 enum Native {
-    CircuitBreaker {
-        core: Core,
-        circuit: Arc<Circuit>,
-    },
-    RetryPolicy(Arc<Switches>),
-    /// The first half of a call that Python drives: asks for leave.
-    Begin {
-        core: Core,
-        circuit: Arc<Circuit>,
-    },
-    /// The second half: a result.
-    Succeed {
-        core: Core,
-        circuit: Arc<Circuit>,
-    },
+    Circuit { core: Core, circuit: Arc<Circuit> },
+    Policy(Arc<Switches>),
 }
+
+/// The name of a method.
+type Name = fn(Python<'_>) -> &Bound<'_, PyString>;
 
 /// Arguments as they lie in the caller's hands.
 #[derive(Clone, Copy)]
@@ -82,20 +81,19 @@ pub(crate) fn guard_with_circuit_breaker<'py>(
     breaker: &Bound<'py, CircuitBreaker>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let circuit = Arc::clone(breaker.get().circuit());
-    make(func, breaker.as_any(), Native::CircuitBreaker { core: circuit.core().clone(), circuit })
+    make::<WithCircuitBreaker>(func, breaker.as_any(), Native::Circuit { core: circuit.core().clone(), circuit })
 }
 
-/// `breaker._begin` and `breaker._succeed`, for a closure that calls them for every call: a method of `PyO3`'s costs 15 ns
-/// more each.
+/// `breaker._begin`, and `breaker._succeed` that gives the result back, for a closure that calls them for every call: a
+/// method of `PyO3`'s costs 15 ns more each.
 #[pyfunction]
 pub(crate) fn halves_of_a_call<'py>(
     breaker: &Bound<'py, CircuitBreaker>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let circuit = breaker.get().circuit();
-    let (core, none) = (circuit.core(), breaker.py().None().into_bound(breaker.py()));
-    let begin = Native::Begin { core: core.clone(), circuit: Arc::clone(circuit) };
-    let succeed = Native::Succeed { core: core.clone(), circuit: Arc::clone(circuit) };
-    Ok((make(&none, breaker.as_any(), begin)?, make(&none, breaker.as_any(), succeed)?))
+    let native = || Native::Circuit { core: circuit.core().clone(), circuit: Arc::clone(circuit) };
+    let none = breaker.py().None().into_bound(breaker.py());
+    Ok((make::<Begin>(&none, breaker.as_any(), native())?, make::<Succeed>(&none, breaker.as_any(), native())?))
 }
 
 /// Puts a retry policy before a sync function.
@@ -104,7 +102,7 @@ pub(crate) fn guard_with_retry_policy<'py>(
     func: &Bound<'py, PyAny>,
     policy: &Bound<'py, RetryPolicy>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    make(func, policy.as_any(), Native::RetryPolicy(Arc::clone(policy.get().switches())))
+    make::<WithRetry>(func, policy.as_any(), Native::Policy(Arc::clone(policy.get().switches())))
 }
 
 /// Whether this is a coroutine: what `async def` gives back.
@@ -129,12 +127,30 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     let coroutine = py.import("types")?.getattr("CoroutineType")?.cast_into::<PyType>()?;
     // Never given back: the interpreter holds this type for ever anyway.
     COROUTINE.store(coroutine.into_ptr().cast(), Ordering::Relaxed);
-    Ok(())
+    add_execute::<CircuitBreaker>(py)?;
+    add_execute::<RetryPolicy>(py)
+}
+
+/// Gives a class the `execute` that costs no tuple and no dict.
+fn add_execute<G: Guard>(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<G>();
+    let slow = class.getattr("_execute")?.getattr("__doc__")?.extract::<String>()?;
+    let doc = CString::new(format!("execute($self, func, /, *args, **kwargs)\n--\n\n{slow}"))?;
+    // The interpreter keeps pointing at it.
+    let method = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: c"execute".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: execute::<G> },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.into_raw(),
+    }));
+    // SAFETY: the method has the signature that its flags tell, and lives for ever; what comes back is new.
+    let method = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), method))? };
+    class.setattr("execute", method)
 }
 
 // ----- a call -----
 
-unsafe extern "C" fn call(
+unsafe extern "C" fn call<K: Kind>(
     callable: *mut ffi::PyObject,
     values: *const *mut ffi::PyObject,
     count: usize,
@@ -142,50 +158,74 @@ unsafe extern "C" fn call(
 ) -> *mut ffi::PyObject {
     // SAFETY: by 1 and 2, and it is not written before `clear`, by 3.
     let this = unsafe { &*callable.cast::<Guarded>() };
-    let arguments = Arguments { values, count, names };
-    match &this.native {
-        Native::CircuitBreaker { core, circuit } => {
-            if circuit.is_hooked() {
-                return this.execute(arguments);
-            }
-            // A number in a register is 5 ns cheaper than a permit, which goes through memory.
-            let Some(number) = core.try_acquire_number() else { return this.call_slowly(core, arguments) };
-            let result = this.run(arguments);
-            match NonNull::new(result) {
-                Some(value) if circuit.is_plain() && !is_coroutine_at(value) => {
-                    core.permit_of(number).success();
-                    result
-                }
-                value => this.settle(core.permit_of(number), value),
-            }
+    K::call(&this.pair, &this.native, Arguments { values, count, names })
+}
+
+/// What a call does. Each kind has a vectorcall of its own, which costs 3 ns less than a `match` in one for all.
+trait Kind {
+    fn call(pair: &Pair, native: &Native, arguments: Arguments) -> *mut ffi::PyObject;
+}
+
+struct WithCircuitBreaker;
+struct WithRetry;
+struct Begin;
+struct Succeed;
+
+impl Kind for WithCircuitBreaker {
+    #[inline]
+    fn call(pair: &Pair, native: &Native, arguments: Arguments) -> *mut ffi::PyObject {
+        let Native::Circuit { core, circuit } = native else { other_kind() };
+        if circuit.is_hooked() {
+            return pair.call_guard(arguments, |py| intern!(py, "execute"));
         }
-        Native::RetryPolicy(switches) => {
-            if !switches.is_plain() {
-                return this.retry_from_the_first(switches, arguments);
-            }
-            let result = this.run(arguments);
-            match NonNull::new(result) {
-                Some(value) if !is_coroutine_at(value) => result,
-                value => this.retry(None, value, arguments),
-            }
+        match core.try_acquire_number() {
+            Some(number) => pair.run_admitted(core, circuit, number, arguments),
+            None => pair.ask_and_run(core, arguments),
         }
-        Native::Begin { core, circuit } => match core.try_acquire_number() {
+    }
+}
+
+impl Kind for WithRetry {
+    #[inline]
+    fn call(pair: &Pair, native: &Native, arguments: Arguments) -> *mut ffi::PyObject {
+        let Native::Policy(switches) = native else { other_kind() };
+        if switches.is_plain() { pair.run_and_retry(arguments) } else { pair.retry_from_the_first(switches, arguments) }
+    }
+}
+
+/// The first half of a call that Python drives: asks for leave.
+impl Kind for Begin {
+    #[inline]
+    fn call(pair: &Pair, native: &Native, arguments: Arguments) -> *mut ffi::PyObject {
+        let Native::Circuit { core, circuit } = native else { other_kind() };
+        match core.try_acquire_number() {
             // SAFETY: it makes an integer.
             Some(number) if !circuit.is_hooked() => unsafe { ffi::PyLong_FromUnsignedLongLong(number) },
-            _ => this.call_method(arguments, |py| intern!(py, "_begin")),
-        },
-        Native::Succeed { core, circuit } => match arguments.leave() {
-            Some(number) if circuit.is_plain() => {
-                core.permit_of(number).success();
-                // SAFETY: `None` is always there; it is handed on as a new reference.
-                unsafe {
-                    ffi::Py_INCREF(ffi::Py_None());
-                    ffi::Py_None()
-                }
-            }
-            _ => this.call_method(arguments, |py| intern!(py, "_succeed")),
-        },
+            _ => pair.call_method(arguments, |py| intern!(py, "_begin")),
+        }
     }
+}
+
+/// The second half: takes a result, and gives it back.
+impl Kind for Succeed {
+    #[inline]
+    fn call(pair: &Pair, native: &Native, arguments: Arguments) -> *mut ffi::PyObject {
+        let Native::Circuit { core, circuit } = native else { other_kind() };
+        match arguments.leave() {
+            Some((number, result)) if circuit.is_plain() => {
+                core.permit_of(number).success();
+                // SAFETY: by 1; it is handed on as a new reference.
+                unsafe { ffi::Py_NewRef(result) }
+            }
+            _ => pair.succeed(arguments),
+        }
+    }
+}
+
+/// A kind that was made with what another needs: a bug of [`make`]'s callers.
+#[cold]
+fn other_kind() -> ! {
+    unreachable!("each kind is made in one place, with what it needs")
 }
 
 #[inline]
@@ -195,7 +235,79 @@ fn is_coroutine_at(value: NonNull<ffi::PyObject>) -> bool {
     ptr::eq(class, COROUTINE.load(Ordering::Relaxed))
 }
 
-impl Guarded {
+/// `CircuitBreaker.execute` and `RetryPolicy.execute`: the same for a function that is given with its arguments.
+///
+/// Like `contextvars.Context.run` they hand the arguments on where they lie, behind the function. What is out of the ordinary
+/// goes through `_execute`, which is a method of `PyO3`'s.
+unsafe extern "C" fn execute<G: Guard>(
+    guard: *mut ffi::PyObject,
+    values: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let all = Arguments { values, count: count.unsigned_abs(), names };
+    // SAFETY: by 1, we are attached, and the descriptor has seen to it that the receiver is a `G`.
+    let this = unsafe { Borrowed::from_ptr(Python::assume_attached(), guard).cast_unchecked::<G>() };
+    let Some(rest) = all.count.checked_sub(1) else {
+        let missing = "execute() missing 1 required positional argument: 'func'";
+        return attached(|_py| Err(PyTypeError::new_err(missing)));
+    };
+    // SAFETY: by 1, `values` holds at least one argument.
+    let (func, values) = unsafe { (*values, values.add(1)) };
+    let arguments = Arguments { values, count: rest, names };
+    let pair = Pair { func, guard };
+    this.get().run_plain(&pair, arguments).unwrap_or_else(|| pair.call_method(all, |py| intern!(py, "_execute")))
+}
+
+/// What has an `execute`.
+trait Guard: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
+    /// A call that is not out of the ordinary when it begins; none if it is, and then nothing has happened.
+    fn run_plain(&self, pair: &Pair, arguments: Arguments) -> Option<*mut ffi::PyObject>;
+}
+
+impl Guard for CircuitBreaker {
+    #[inline]
+    fn run_plain(&self, pair: &Pair, arguments: Arguments) -> Option<*mut ffi::PyObject> {
+        let circuit = self.circuit();
+        if circuit.is_hooked() {
+            return None;
+        }
+        let number = circuit.core().try_acquire_number()?;
+        Some(pair.run_admitted(circuit.core(), circuit, number, arguments))
+    }
+}
+
+impl Guard for RetryPolicy {
+    #[inline]
+    fn run_plain(&self, pair: &Pair, arguments: Arguments) -> Option<*mut ffi::PyObject> {
+        self.switches().is_plain().then(|| pair.run_and_retry(arguments))
+    }
+}
+
+impl Pair {
+    /// A call for which the circuit has given this number.
+    #[inline]
+    fn run_admitted(&self, core: &Core, circuit: &Circuit, number: u64, arguments: Arguments) -> *mut ffi::PyObject {
+        let result = self.run(arguments);
+        match NonNull::new(result) {
+            Some(value) if circuit.is_plain() && !is_coroutine_at(value) => {
+                core.permit_of(number).success();
+                result
+            }
+            value => self.settle(core.permit_of(number), value),
+        }
+    }
+
+    /// A call that nobody counts, and whose result nobody judges.
+    #[inline]
+    fn run_and_retry(&self, arguments: Arguments) -> *mut ffi::PyObject {
+        let result = self.run(arguments);
+        match NonNull::new(result) {
+            Some(value) if !is_coroutine_at(value) => result,
+            value => self.retry(None, value, arguments),
+        }
+    }
+
     /// Calls the function with the caller's arguments.
     #[inline]
     fn run(&self, Arguments { values, count, names }: Arguments) -> *mut ffi::PyObject {
@@ -206,7 +318,7 @@ impl Guarded {
 
     /// A call that is a probe, or timed, or refused.
     #[cold]
-    fn call_slowly(&self, core: &Core, arguments: Arguments) -> *mut ffi::PyObject {
+    fn ask_and_run(&self, core: &Core, arguments: Arguments) -> *mut ffi::PyObject {
         match core.try_acquire() {
             Ok(permit) => {
                 let result = self.run(arguments);
@@ -236,7 +348,7 @@ impl Guarded {
     #[cold]
     fn retry_from_the_first(&self, switches: &Switches, arguments: Arguments) -> *mut ffi::PyObject {
         if switches.overrides_execute() {
-            return self.execute(arguments);
+            return self.call_guard(arguments, |py| intern!(py, "execute"));
         }
         let began = attached_with(|py| Ok(self.guard(py).cast_into::<RetryPolicy>()?.get().begin()));
         match began {
@@ -270,23 +382,34 @@ impl Guarded {
         })
     }
 
-    /// The call through the guard's `execute`, which a subclass has overridden, or whose parts it has.
+    /// A result that is more than a success, or whose leave is a permit.
     #[cold]
-    fn execute(&self, arguments: Arguments) -> *mut ffi::PyObject {
+    fn succeed(&self, arguments: Arguments) -> *mut ffi::PyObject {
+        attached(|py| {
+            let (positional, _) = arguments.collect(py)?;
+            let result = positional.get(1).cloned();
+            self.guard(py).call_method1(intern!(py, "_succeed"), PyTuple::new(py, positional)?)?;
+            Ok(result.unwrap_or_else(|| py.None().into_bound(py)))
+        })
+    }
+
+    /// The call through a method of the guard, which gets the function first.
+    #[cold]
+    fn call_guard(&self, arguments: Arguments, name: Name) -> *mut ffi::PyObject {
         attached(|py| {
             let (positional, keywords) = arguments.collect(py)?;
             let mut all = vec![self.func(py)];
             all.extend(positional);
-            self.guard(py).getattr(intern!(py, "execute"))?.call(PyTuple::new(py, all)?, keywords.as_ref())
+            self.guard(py).getattr(name(py))?.call(PyTuple::new(py, all)?, keywords.as_ref())
         })
     }
 
-    /// The same half of the call, where it is more than a step.
+    /// A method of the guard with the arguments as they are.
     #[cold]
-    fn call_method(&self, arguments: Arguments, name: fn(Python<'_>) -> &Bound<'_, PyString>) -> *mut ffi::PyObject {
+    fn call_method(&self, arguments: Arguments, name: Name) -> *mut ffi::PyObject {
         attached(|py| {
-            let (positional, _) = arguments.collect(py)?;
-            self.guard(py).call_method1(name(py), PyTuple::new(py, positional)?)
+            let (positional, keywords) = arguments.collect(py)?;
+            self.guard(py).getattr(name(py))?.call(PyTuple::new(py, positional)?, keywords.as_ref())
         })
     }
 
@@ -302,16 +425,14 @@ impl Guarded {
 }
 
 impl Arguments {
-    /// The number that `_begin` gave, if that is what stands first of two.
+    /// The number that `_begin` gave, and a result, if that is what these two are.
     #[inline]
-    fn leave(self) -> Option<u64> {
-        // SAFETY: by 1, `values` holds so many arguments; what is looked at first is whether it is an integer.
+    fn leave(self) -> Option<(u64, *mut ffi::PyObject)> {
+        // SAFETY: by 1, `values` holds so many arguments; what is looked at first is whether it is an integer. One that is not
+        // of our making and does not fit becomes another number, which is late.
         unsafe {
-            if ffi::PyVectorcall_NARGS(self.count) != 2 || ffi::PyLong_CheckExact(*self.values) == 0 {
-                return None;
-            }
-            // Not of our making are only those that do not fit; they become another number, which is late.
-            Some(ffi::PyLong_AsUnsignedLongLongMask(*self.values))
+            let is_ours = ffi::PyVectorcall_NARGS(self.count) == 2 && ffi::PyLong_CheckExact(*self.values) != 0;
+            is_ours.then(|| (ffi::PyLong_AsUnsignedLongLongMask(*self.values), *self.values.add(1)))
         }
     }
 
@@ -348,7 +469,11 @@ fn attached_with<R>(body: impl FnOnce(Python<'_>) -> PyResult<R>) -> Option<R> {
 // ----- the type -----
 
 /// A guarded function, with the metadata of `func` still to be copied.
-fn make<'py>(func: &Bound<'py, PyAny>, guard: &Bound<'py, PyAny>, native: Native) -> PyResult<Bound<'py, PyAny>> {
+fn make<'py, K: Kind>(
+    func: &Bound<'py, PyAny>,
+    guard: &Bound<'py, PyAny>,
+    native: Native,
+) -> PyResult<Bound<'py, PyAny>> {
     let py = func.py();
     let class = class(py)?;
     // SAFETY: the class is ours; what comes back is new, and zeroed behind its head.
@@ -361,9 +486,8 @@ fn make<'py>(func: &Bound<'py, PyAny>, guard: &Bound<'py, PyAny>, native: Native
     // that are null or whole.
     unsafe {
         (&raw mut (*fields).native).write(native);
-        (*fields).func = func.clone().into_ptr();
-        (*fields).guard = guard.clone().into_ptr();
-        (*fields).vectorcall = Some(call);
+        (*fields).pair = Pair { func: func.clone().into_ptr(), guard: guard.clone().into_ptr() };
+        (*fields).vectorcall = Some(call::<K>);
     }
     Ok(made)
 }
@@ -461,7 +585,7 @@ unsafe extern "C" fn represent(function: *mut ffi::PyObject) -> *mut ffi::PyObje
     attached(|py| {
         // SAFETY: by 1 and 2.
         let this = unsafe { &*function.cast::<Guarded>() };
-        format!("<{} guarded by {}>", this.func(py).repr()?, this.guard(py).repr()?).into_bound_py_any(py)
+        format!("<{} guarded by {}>", this.pair.func(py).repr()?, this.pair.guard(py).repr()?).into_bound_py_any(py)
     })
 }
 
@@ -474,7 +598,7 @@ unsafe extern "C" fn reduce(function: *mut ffi::PyObject, _: *mut ffi::PyObject)
 unsafe extern "C" fn traverse(function: *mut ffi::PyObject, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
     let this = function.cast::<Guarded>();
     // SAFETY: by 1 and 2; what is null has been cleared, or was never set.
-    let held = unsafe { [ffi::Py_TYPE(function).cast(), (*this).func, (*this).guard, *(*this).dict.get()] };
+    let held = unsafe { [ffi::Py_TYPE(function).cast(), (*this).pair.func, (*this).pair.guard, *(*this).dict.get()] };
     for object in held.into_iter().filter(|object| !object.is_null()) {
         // SAFETY: it is what the collector asks us to do with each object that we hold.
         let result = unsafe { visit(object, arg) };
@@ -495,8 +619,8 @@ unsafe extern "C" fn clear(function: *mut ffi::PyObject) -> c_int {
             ffi::Py_None()
         };
         let held = [
-            ptr::replace(&raw mut (*this).func, none()),
-            ptr::replace(&raw mut (*this).guard, none()),
+            ptr::replace(&raw mut (*this).pair.func, none()),
+            ptr::replace(&raw mut (*this).pair.guard, none()),
             ptr::replace((*this).dict.get(), ptr::null_mut()),
         ];
         for object in held {
@@ -516,7 +640,7 @@ unsafe extern "C" fn dealloc(function: *mut ffi::PyObject) {
         if !(*(*this).weakrefs.get()).is_null() {
             ffi::PyObject_ClearWeakRefs(function);
         }
-        for object in [(*this).func, (*this).guard, *(*this).dict.get()] {
+        for object in [(*this).pair.func, (*this).pair.guard, *(*this).dict.get()] {
             ffi::Py_XDECREF(object);
         }
         ptr::drop_in_place(&raw mut (*this).native);

@@ -23,6 +23,7 @@ mod circuit_breaker;
 mod config;
 mod errors;
 mod event;
+mod filled;
 mod guarded;
 mod instance;
 mod interpreter;

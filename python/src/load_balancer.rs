@@ -16,6 +16,7 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyIterator, PyList, PyString, PyTuple}
 use pyo3::{PyTraverseError, PyVisit, intern};
 use service_mesh::{LoadBalancerStrategy, Registration};
 
+use crate::filled::Filled;
 use crate::instance::{Fields, InstanceState, Weight, described, text};
 use crate::lease::Lease;
 use crate::seconds::{duration, kind};
@@ -25,6 +26,7 @@ use crate::testing;
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh.load_balancer")]
 #[derive(Debug)]
 pub(crate) struct LoadBalancer {
+    filled: Filled,
     balancer: Arc<Balancer>,
 }
 
@@ -461,6 +463,9 @@ impl LoadBalancer {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.filled.is_filled() {
+            return Ok(());
+        }
         for registration in self.balancer.core.registrations() {
             if let Some(known) = registration.attachment::<Object>() {
                 visit.call(&known.object)?;
@@ -476,7 +481,7 @@ impl LoadBalancer {
 
 impl LoadBalancer {
     pub(crate) fn of(core: service_mesh::LoadBalancer) -> Self {
-        Self { balancer: Arc::new(Balancer::new(core)) }
+        Self { filled: Filled::YES, balancer: Arc::new(Balancer::new(core)) }
     }
 
     pub(crate) fn balancer(&self) -> &Arc<Balancer> {

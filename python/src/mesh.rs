@@ -17,6 +17,7 @@ use service_mesh::{Event, MeshBuilder, PolicyChanges, PolicyError};
 
 use crate::config::number;
 use crate::errors::config_error;
+use crate::filled::Filled;
 use crate::log::Log;
 use crate::service_proxy::{Listeners, ServiceProxy};
 use crate::testing::{ManualClock, environment};
@@ -26,6 +27,7 @@ const MODULE: &str = "codomyrmex.service_mesh.mesh";
 /// The services of a policy file. See `mesh.py`.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh.mesh")]
 pub(crate) struct Mesh {
+    filled: Filled,
     core: service_mesh::Mesh,
     path: Option<PathBuf>,
     listeners: Arc<Listeners>,
@@ -141,6 +143,9 @@ impl Mesh {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.filled.is_filled() {
+            return Ok(());
+        }
         visit.call(&self.clock)?;
         self.listeners.visit(&visit)?;
         self.proxies().values().try_for_each(|proxy| visit.call(proxy))
@@ -160,7 +165,14 @@ impl Mesh {
         listeners: Arc<Listeners>,
         clock: Option<&Bound<'_, ManualClock>>,
     ) -> Self {
-        Self { core, path, listeners, clock: clock.map(|clock| clock.clone().unbind()), proxies: Mutex::default() }
+        Self {
+            filled: Filled::YES,
+            core,
+            path,
+            listeners,
+            clock: clock.map(|clock| clock.clone().unbind()),
+            proxies: Mutex::default(),
+        }
     }
 
     fn proxies(&self) -> MutexGuard<'_, BTreeMap<String, Py<ServiceProxy>>> {

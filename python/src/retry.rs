@@ -15,9 +15,9 @@ use service_mesh::{
     RetryPolicy as Core, Retrying, UnknownWord,
 };
 
-use crate::circuit_breaker::call;
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
+use crate::filled::Filled;
 use crate::guarded::is_coroutine;
 use crate::log;
 use crate::predicates::{failed_answer, raised_answer};
@@ -75,6 +75,7 @@ impl Switches {
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh")]
 #[derive(Debug)]
 pub(crate) struct RetryPolicy {
+    filled: Filled,
     switches: Arc<Switches>,
     environment: OnceLock<Environment>,
     kept: Mutex<Kept>,
@@ -109,7 +110,12 @@ impl RetryPolicy {
         let switches = Switches(AtomicU8::new(0));
         switches.set(EXECUTE, differs("execute")?);
         switches.set(DELAY, differs("get_delay")?);
-        Ok(Self { switches: Arc::new(switches), environment: OnceLock::new(), kept: Mutex::default() })
+        Ok(Self {
+            filled: Filled::YES,
+            switches: Arc::new(switches),
+            environment: OnceLock::new(),
+            kept: Mutex::default(),
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "the seed's, and what goes beyond it by keyword")]
@@ -186,7 +192,8 @@ impl RetryPolicy {
 
     /// Calls `func` until it succeeds, or until the policy gives up; then its last error comes back as it is, with a note of
     /// the attempts if there were several. Of a coroutine function it is the awaited call that is tried again.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    // Called where a call is out of the ordinary when it begins: `guarded` has `execute` itself, and this text.
+    #[pyo3(name = "_execute", signature = (func, /, *args, **kwargs))]
     fn execute<'py>(
         slf: &Bound<'py, Self>,
         func: &Bound<'py, PyAny>,
@@ -195,7 +202,7 @@ impl RetryPolicy {
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let began = this.begin();
-        let result = call(func, args, kwargs);
+        let result = func.call(args, kwargs);
         if let Ok(value) = &result {
             if is_coroutine(value) {
                 return awaited(slf, began, func, args, kwargs, value);
@@ -425,6 +432,9 @@ impl RetryPolicy {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if !self.filled.is_filled() {
+            return Ok(());
+        }
         // Who holds the lock now is in another thread, and then the object is in use.
         let Ok(kept) = self.kept.try_lock() else { return Ok(()) };
         for held in [&kept.on, &kept.ignore, &kept.failed_result, &kept.clock] {

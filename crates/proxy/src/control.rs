@@ -64,7 +64,7 @@ pub enum Ended {
     Clean,
     /// The deadline came first, and what was left was cut off. 1.
     Cut,
-    /// It was told a second time, and did not wait. 2.
+    /// It was told a second time, and did not wait. 1.
     AtOnce,
 }
 
@@ -73,8 +73,7 @@ impl Ended {
     pub const fn code(self) -> u8 {
         match self {
             Self::Clean => 0,
-            Self::Cut => 1,
-            Self::AtOnce => 2,
+            Self::Cut | Self::AtOnce => 1,
         }
     }
 }

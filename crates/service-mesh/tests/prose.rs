@@ -24,7 +24,7 @@ fn every_relative_link_leads_somewhere() {
 
 #[test]
 fn every_test_and_scenario_that_is_cited_exists() {
-    let tests = sources("rs");
+    let tests = sources("rs") + &sources("py");
     let scenarios = sources("toml");
     for page in pages() {
         for cited in prose(&page).split('`').skip(1).step_by(2) {
@@ -32,7 +32,8 @@ fn every_test_and_scenario_that_is_cited_exists() {
                 Some(name) if is_claim(name, ' ') => scenarios.contains(&format!("\nname = \"{name}\"")),
                 // Long names of metrics look like claims; the code has them as they are.
                 None if is_claim(cited, '_') => {
-                    tests.contains(&format!("fn {cited}(")) || tests.contains(&format!("\"{cited}\""))
+                    let forms = [format!("fn {cited}("), format!("def {cited}("), format!("\"{cited}\"")];
+                    forms.iter().any(|form| tests.contains(form))
                 }
                 _ => true,
             };
@@ -44,6 +45,7 @@ fn every_test_and_scenario_that_is_cited_exists() {
 /// Tests and scenarios are named as claims, which takes more words than a field or a value does.
 fn is_claim(name: &str, gap: char) -> bool {
     name.split(gap).count() > 4
+        && !name.starts_with(gap)
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_ ,.:'-".contains(c))
 }
 

@@ -37,8 +37,7 @@ def guard_coroutine_function(func: Callable[..., Coroutine[Any, Any, Any]], brea
         except BaseException as error:
             fail(leave, error)
             raise
-        succeed(leave, result)
-        return result
+        return succeed(leave, result)
 
     return update_wrapper(guarded, func)
 

@@ -8,6 +8,7 @@ mod bodies;
 mod chance;
 mod chaos;
 mod client;
+mod command;
 mod conformance;
 mod connections;
 mod control;

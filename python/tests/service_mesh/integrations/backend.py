@@ -29,17 +29,18 @@ class Reply:
 class Backend:
     """Answers the replies that it was given, one by one, and then 200 with what it was asked, as JSON."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.name = name
         self.replies: deque[Reply] = deque()
         self.requests: list[dict[str, Any]] = []
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(address, _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
     @property
     def instance(self) -> ServiceInstance:
-        return ServiceInstance(id=self.name, host="127.0.0.1", port=self._server.server_address[1])
+        host, port = self._server.server_address[:2]
+        return ServiceInstance(id=self.name, host=str(host), port=port)
 
     def then(self, *replies: Reply) -> None:
         self.replies.extend(replies)

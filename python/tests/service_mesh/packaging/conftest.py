@@ -32,7 +32,7 @@ class Environment:
         return str(self.directory / "bin" / "python")
 
     def install(self, distribution: Path) -> None:
-        self._pip("install", "--no-index", "--no-deps", str(distribution))
+        self._pip("install", "--no-index", "--no-deps", "--no-compile", str(distribution))
 
     def uninstall(self, name: str) -> None:
         self._pip("uninstall", "--yes", name)

@@ -15,6 +15,8 @@ OURS = "import codomyrmex.service_mesh as ours; print(ours.CircuitBreaker('b').e
 THEIRS = "import codomyrmex, codomyrmex.networking.service_mesh as theirs; print(codomyrmex.__version__, theirs.NAME)"
 BOTH = f"{OURS}; {THEIRS}; from codomyrmex import service_mesh; print(service_mesh is ours)"
 
+GONE = "import importlib.util, codomyrmex; print(importlib.util.find_spec('codomyrmex.service_mesh'))"
+
 
 @pytest.fixture(scope="session")
 def neighbour(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -45,31 +47,17 @@ def test_alone_ours_is_imported_from_a_namespace(environment: Environment, wheel
 
 
 @pytest.mark.parametrize("ours_first", [True, False], ids=["ours first", "theirs first"])
-def test_both_are_imported_whichever_was_installed_first(
+def test_both_are_imported_whichever_comes_first_and_taking_one_out_leaves_the_other(
     environment: Environment, wheel: Path, neighbour: Path, ours_first: bool
 ) -> None:
     for each in (wheel, neighbour) if ours_first else (neighbour, wheel):
         environment.install(each)
     assert environment.run(BOTH).split("\n") == ["ours works", "1.3.0 theirs works", "True"]
 
-
-@pytest.mark.parametrize("ours_first", [True, False], ids=["ours first", "theirs first"])
-def test_taking_ours_out_leaves_theirs(
-    environment: Environment, wheel: Path, neighbour: Path, ours_first: bool
-) -> None:
-    for each in (wheel, neighbour) if ours_first else (neighbour, wheel):
-        environment.install(each)
     environment.uninstall("codomyrmex-service-mesh")
     assert environment.run(THEIRS) == "1.3.0 theirs works"
-    gone = "import importlib.util, codomyrmex; print(importlib.util.find_spec('codomyrmex.service_mesh'))"
-    assert environment.run(gone) == "None"
+    assert environment.run(GONE) == "None"
 
-
-@pytest.mark.parametrize("ours_first", [True, False], ids=["ours first", "theirs first"])
-def test_taking_theirs_out_leaves_ours(
-    environment: Environment, wheel: Path, neighbour: Path, ours_first: bool
-) -> None:
-    for each in (wheel, neighbour) if ours_first else (neighbour, wheel):
-        environment.install(each)
+    environment.install(wheel)
     environment.uninstall("codomyrmex")
     assert environment.run(OURS) == "ours works"

@@ -1,7 +1,5 @@
 //! Who may pass when the circuit is not Closed.
 
-use std::time::Duration;
-
 use service_mesh_models::{RefusalReason, TransitionReason};
 
 use super::control::Control;
@@ -13,28 +11,18 @@ use crate::resilience::clock::Timestamp;
 use crate::resilience::event::EventKind;
 use crate::resilience::sync::Ordering;
 
-/// Ten times as long as a coarse time can be old.
-const NEAR: Duration = Duration::from_millis(100);
-
 impl CircuitBreaker {
     #[cold]
     pub(super) fn admit_probe(&self, word: Word, moment: &mut Moment<'_>) -> Result<Ticket, Refusal> {
         let refused = match word.phase() {
             Phase::ForcedOpen => true,
-            Phase::Open | Phase::HalfOpenFull => self.is_before_gate(moment),
+            Phase::Open | Phase::HalfOpenFull => moment.now() < self.gate(),
             Phase::Closed | Phase::ForcedClosed | Phase::HalfOpen => false,
         };
         if refused {
             return Err(self.refusal(word.phase(), moment));
         }
         self.locked(|control| self.admit_probe_locked(control, moment))
-    }
-
-    /// Whether calls are still refused. Near the end the time itself decides; long before it, about the time will do, which
-    /// costs a fifth.
-    fn is_before_gate(&self, moment: &mut Moment<'_>) -> bool {
-        let gate = self.gate();
-        moment.coarse().after(NEAR) < gate || moment.now() < gate
     }
 
     /// Tells the listeners, if there are any, of a refusal that a caller meets.
@@ -110,8 +98,7 @@ impl CircuitBreaker {
         match phase {
             Phase::ForcedOpen => Refusal::new(RefusalReason::Forced, None),
             Phase::HalfOpen | Phase::HalfOpenFull => Refusal::new(RefusalReason::HalfOpenFull, None),
-            // Never early: the coarse time, where the time is not known, lies some milliseconds before it.
-            _ => Refusal::new(RefusalReason::Open, Some(self.gate().since(moment.coarse()))),
+            _ => Refusal::new(RefusalReason::Open, Some(self.gate().since(moment.now()))),
         }
     }
 }

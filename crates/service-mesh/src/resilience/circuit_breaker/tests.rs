@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::testing::{ManualClock, Recorder};
-use crate::{Clock, CountWindow, Event, RefusalReason, TimeWindow};
+use crate::{CountWindow, Event, RefusalReason, TimeWindow};
 
 fn config(failures: u32, successes: u32, probes: u32, timeout: u64) -> CircuitBreakerConfig {
     CircuitBreakerConfig::builder()
@@ -47,36 +47,6 @@ fn a_dropped_probe_gives_its_place_back_and_counts_nothing() {
     }
     breaker.try_acquire_owned().unwrap().success();
     assert_eq!(breaker.state(), CircuitState::Closed);
-}
-
-/// A clock whose coarse time is 4 ms old.
-#[derive(Debug)]
-struct Ticking(ManualClock);
-
-impl Clock for Ticking {
-    fn now(&self) -> Timestamp {
-        self.0.now()
-    }
-
-    fn coarse(&self) -> Timestamp {
-        Timestamp::from_nanos(self.now().as_nanos().saturating_sub(4_000_000))
-    }
-}
-
-#[test]
-fn a_coarse_clock_tells_nobody_to_come_back_too_early_and_ends_the_open_time_no_later() {
-    let clock = ManualClock::new();
-    clock.advance(Duration::from_secs(1));
-    let environment = Environment::system().with_clock(Ticking(clock.clone()));
-    let breaker = CircuitBreaker::builder("payments").config(config(1, 1, 1, 10)).environment(environment).build();
-    fail(&breaker);
-    for (advance, retry_after) in [(0, 10_004), (9_895, 109), (10, 95), (94, 1)] {
-        clock.advance(Duration::from_millis(advance));
-        let refusal = breaker.try_acquire().unwrap_err();
-        assert_eq!(refusal.retry_after(), Some(Duration::from_millis(retry_after)));
-    }
-    clock.advance(Duration::from_millis(1));
-    assert!(breaker.try_acquire().is_ok());
 }
 
 #[test]

@@ -7,21 +7,25 @@ use std::time::Duration;
 use service_mesh::{CircuitState, ServiceProxy};
 use tokio::time::{sleep, timeout};
 
+use crate::NAMES;
 use crate::journal::Journal;
 use crate::server::{Condition, Server};
+use crate::speed::Speed;
+
+pub(crate) type Played = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// How long a server that is well may take to be trusted again, and is not slow for that.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Plays the script to its end.
-pub(crate) async fn play(
-    servers: &mut [Server; 3],
-    proxy: &ServiceProxy,
-    journal: &Journal,
-) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn play(servers: &mut [Server; 3], proxy: &ServiceProxy, journal: &Journal, speed: Speed) -> Played {
     let [alpha, beta, gamma] = servers;
+    let pause = async |seconds| sleep(speed.of(seconds)).await;
 
     journal.begin("all are well");
     pause(1.0).await;
 
-    journal.begin("alpha answers 500");
+    journal.begin("alpha answers 503");
     alpha.turn(Condition::Failing);
     pause(1.5).await;
 
@@ -33,7 +37,7 @@ pub(crate) async fn play(
     alpha.turn(Condition::Well);
     beta.turn(Condition::Well);
     pause(1.5).await;
-    until_recovered(proxy).await?;
+    until_trusted(proxy).await?;
 
     journal.begin("gamma is dead");
     gamma.die().await?;
@@ -42,21 +46,17 @@ pub(crate) async fn play(
     journal.begin("gamma is back");
     gamma.come_back()?;
     pause(1.5).await;
-    until_recovered(proxy).await
-}
-
-async fn pause(seconds: f64) {
-    sleep(Duration::from_secs_f64(seconds)).await;
+    until_trusted(proxy).await
 }
 
 /// The next trouble begins when the proxy trusts all servers again. They have had the time for that; on a machine that
 /// is very busy it may take longer.
-async fn until_recovered(proxy: &ServiceProxy) -> Result<(), Box<dyn Error>> {
+async fn until_trusted(proxy: &ServiceProxy) -> Played {
     let closed = |id: &str| proxy.instance_circuit_breaker(id).is_some_and(|it| it.state() == CircuitState::Closed);
-    let recovered = async {
-        while !crate::NAMES.into_iter().all(closed) {
-            pause(0.02).await;
+    let trusted = async {
+        while !NAMES.into_iter().all(closed) {
+            sleep(Duration::from_millis(20)).await;
         }
     };
-    Ok(timeout(Duration::from_secs(5), recovered).await.map_err(|_| "a server that is well was not trusted again")?)
+    Ok(timeout(PATIENCE, trusted).await.map_err(|_| "a server that is well was not trusted again")?)
 }

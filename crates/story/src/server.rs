@@ -4,27 +4,47 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use service_mesh::ServiceInstance;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::PATH;
+
 /// How a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// It answers 200 and its name.
     Well,
-    /// It answers 500.
+    /// It answers 503.
     Failing,
     /// It accepts connections and requests, and never answers.
     Hanging,
     /// It has closed its connections, and refuses new ones.
     Dead,
+}
+
+/// What a server has done with the requests that it saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) answered: u64,
+    pub(crate) failed: u64,
+    pub(crate) hung: u64,
+    /// How many it answered that were for another path than the callers'.
+    pub(crate) strangers: u64,
+}
+
+impl Counts {
+    /// How many it saw.
+    pub(crate) fn all(&self) -> u64 {
+        self.answered + self.failed + self.hung
+    }
 }
 
 /// An HTTP server on a free port of this machine.
@@ -33,6 +53,7 @@ pub(crate) struct Server {
     name: &'static str,
     address: SocketAddr,
     condition: watch::Sender<Condition>,
+    counts: Arc<Mutex<Counts>>,
     serving: JoinHandle<()>,
     /// The port, kept for a dead server.
     port: Option<TcpSocket>,
@@ -44,8 +65,10 @@ impl Server {
         let port = take(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let address = port.local_addr()?;
         let condition = watch::Sender::new(Condition::Well);
-        let serving = tokio::spawn(serve(name, port.listen(BACKLOG)?, condition.subscribe()));
-        Ok(Self { name, address, condition, serving, port: None })
+        let counts = Arc::<Mutex<Counts>>::default();
+        let answering = Answering { name, condition: condition.subscribe(), counts: Arc::clone(&counts) };
+        let serving = tokio::spawn(serve(port.listen(BACKLOG)?, answering));
+        Ok(Self { name, address, condition, counts, serving, port: None })
     }
 
     /// What a load balancer must know of it.
@@ -73,9 +96,16 @@ impl Server {
     pub(crate) fn come_back(&mut self) -> io::Result<()> {
         if let Some(port) = self.port.take() {
             self.turn(Condition::Well);
-            self.serving = tokio::spawn(serve(self.name, port.listen(BACKLOG)?, self.condition.subscribe()));
+            let (condition, counts) = (self.condition.subscribe(), Arc::clone(&self.counts));
+            let answering = Answering { name: self.name, condition, counts };
+            self.serving = tokio::spawn(serve(port.listen(BACKLOG)?, answering));
         }
         Ok(())
+    }
+
+    /// What it has done so far.
+    pub(crate) fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,17 +119,25 @@ fn take(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
+/// How a server answers. Clones answer for the same.
+#[derive(Clone, Debug)]
+struct Answering {
+    name: &'static str,
+    condition: watch::Receiver<Condition>,
+    counts: Arc<Mutex<Counts>>,
+}
+
 /// Accepts and serves connections until the server dies.
-async fn serve(name: &'static str, listener: TcpListener, mut condition: watch::Receiver<Condition>) {
+async fn serve(listener: TcpListener, answering: Answering) {
     let mut connections = JoinSet::new();
+    let mut condition = answering.condition.clone();
     loop {
-        let now = condition.clone();
         tokio::select! {
             _ = condition.wait_for(|now| *now == Condition::Dead) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    connections.spawn(serve_connection(name, stream, now));
+                    connections.spawn(serve_connection(stream, answering.clone()));
                 }
             }
         }
@@ -108,18 +146,34 @@ async fn serve(name: &'static str, listener: TcpListener, mut condition: watch::
     connections.shutdown().await;
 }
 
-async fn serve_connection(name: &'static str, stream: TcpStream, condition: watch::Receiver<Condition>) {
-    let service = service_fn(|_| answer(name, *condition.borrow()));
+async fn serve_connection(stream: TcpStream, answering: Answering) {
+    let service = service_fn(|request| answering.answer(request));
     // An error here is a client that hung up, which is its right.
     drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
 }
 
-async fn answer(name: &str, condition: Condition) -> Result<Response<String>, Infallible> {
-    let mut response = Response::new(name.to_owned());
-    match condition {
-        Condition::Well => {}
-        Condition::Failing => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
-        Condition::Hanging | Condition::Dead => pending().await,
+impl Answering {
+    async fn answer<B>(&self, request: Request<B>) -> Result<Response<String>, Infallible> {
+        let condition = *self.condition.borrow();
+        self.count(condition, request.uri().path() == PATH);
+        let mut response = Response::new(self.name.to_owned());
+        match condition {
+            Condition::Well => {}
+            Condition::Failing => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
+            Condition::Hanging | Condition::Dead => pending().await,
+        }
+        Ok(response)
     }
-    Ok(response)
+
+    fn count(&self, condition: Condition, is_a_callers: bool) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        match condition {
+            Condition::Well => {
+                counts.answered += 1;
+                counts.strangers += u64::from(!is_a_callers);
+            }
+            Condition::Failing => counts.failed += 1,
+            Condition::Hanging | Condition::Dead => counts.hung += 1,
+        }
+    }
 }
