@@ -57,8 +57,9 @@ doctest: ## every documented example runs
 prose: ## what the pages name exists; their examples run as doctests
 	$(CARGO) test -p service-mesh --all-features --test prose
 
-conformance: ## the scenarios of conformance/, by the pure core and the sync, async and tower drivers
+conformance: ## the scenarios of conformance/, by the pure core, the sync, async and tower drivers, and the sidecar
 	$(CARGO) test -p service-mesh --all-features --test it conformance
+	$(CARGO) test -p service-mesh-proxy --test it conformance
 
 loom: ## model-check the races, with bounded pre-emptions
 	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_MAX_PREEMPTIONS) \
