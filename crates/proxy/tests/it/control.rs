@@ -48,7 +48,10 @@ fn text(address: SocketAddr, admin: SocketAddr, policy: &str) -> String {
 impl Whole {
     /// Writes another policy, and waits until it is in force.
     pub(crate) async fn reload(&self, policy: &str) {
-        std::fs::write(&self.file, text(self.address, self.admin, policy)).unwrap();
+        // In one step: a file that is being written is an empty one for a moment, and that is a policy, too.
+        let fresh = self.file.with_extension("fresh");
+        std::fs::write(&fresh, text(self.address, self.admin, policy)).unwrap();
+        std::fs::rename(fresh, &self.file).unwrap();
         let before = self.reloads().await;
         self.signals.send(Signal::Reload).unwrap();
         while self.reloads().await == before {}
