@@ -85,7 +85,10 @@ class Sidecar(Process):
 
     def write(self, policy):
         own = f"[listeners.web]\naddress = '127.0.0.1:{self.port}'\n[admin]\naddress = '127.0.0.1:{self.admin}'\n"
-        self.file.write_text(own + policy)
+        # In one step: a file that is being written is an empty one for a moment, and that is a policy, too.
+        fresh = self.file.with_suffix(".fresh")
+        fresh.write_text(own + policy)
+        fresh.replace(self.file)
 
     def page(self, path):
         return httpx.get(self.pages + path)
