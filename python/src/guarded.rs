@@ -28,10 +28,15 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, IntoPyObjectExt, PyClass, intern};
-use service_mesh::{CircuitBreaker as Core, Permit, Refusal, Retrying};
+use service_mesh::{
+    Answer, Attempt, CircuitBreaker as Core, Permit, Refusal, Refused, Retrying, ServiceProxy as ProxyCore,
+};
 
+use crate::call::Memory;
 use crate::circuit_breaker::{Circuit, CircuitBreaker};
+use crate::load_balancer::Object;
 use crate::retry::{RetryPolicy, Switches, awaited_coroutine};
+use crate::service_proxy::{Parts, Present, ServiceProxy};
 
 /// A decorated function, as it lies in memory. In the cells the interpreter writes, whoever else reads the rest.
 #[repr(C)]
@@ -127,25 +132,26 @@ pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
     let coroutine = py.import("types")?.getattr("CoroutineType")?.cast_into::<PyType>()?;
     // Never given back: the interpreter holds this type for ever anyway.
     COROUTINE.store(coroutine.into_ptr().cast(), Ordering::Relaxed);
-    add_execute::<CircuitBreaker>(py)?;
-    add_execute::<RetryPolicy>(py)
+    add_method::<CircuitBreaker>(py)?;
+    add_method::<RetryPolicy>(py)?;
+    add_method::<ServiceProxy>(py)
 }
 
-/// Gives a class the `execute` that costs no tuple and no dict.
-fn add_execute<G: Guard>(py: Python<'_>) -> PyResult<()> {
-    let class = py.get_type::<G>();
-    let slow = class.getattr("_execute")?.getattr("__doc__")?.extract::<String>()?;
-    let doc = CString::new(format!("execute($self, func, /, *args, **kwargs)\n--\n\n{slow}"))?;
+/// Gives a class the method that costs no tuple and no dict.
+fn add_method<G: Guard>(py: Python<'_>) -> PyResult<()> {
+    let (class, name) = (py.get_type::<G>(), G::METHOD.to_string_lossy());
+    let slow = class.getattr((G::SLOW)(py))?.getattr("__doc__")?.extract::<String>()?;
+    let doc = CString::new(format!("{name}($self, func, /, *args, **kwargs)\n--\n\n{slow}"))?;
     // The interpreter keeps pointing at it.
     let method = Box::leak(Box::new(ffi::PyMethodDef {
-        ml_name: c"execute".as_ptr(),
+        ml_name: G::METHOD.as_ptr(),
         ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: execute::<G> },
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: doc.into_raw(),
     }));
     // SAFETY: the method has the signature that its flags tell, and lives for ever; what comes back is new.
     let method = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_type_ptr(), method))? };
-    class.setattr("execute", method)
+    class.setattr(&*name, method)
 }
 
 // ----- a call -----
@@ -235,10 +241,11 @@ fn is_coroutine_at(value: NonNull<ffi::PyObject>) -> bool {
     ptr::eq(class, COROUTINE.load(Ordering::Relaxed))
 }
 
-/// `CircuitBreaker.execute` and `RetryPolicy.execute`: the same for a function that is given with its arguments.
+/// `CircuitBreaker.execute`, `RetryPolicy.execute` and `ServiceProxy.call`: the same for a function that is given with its
+/// arguments.
 ///
 /// Like `contextvars.Context.run` they hand the arguments on where they lie, behind the function. What is out of the ordinary
-/// goes through `_execute`, which is a method of `PyO3`'s.
+/// goes through [`Guard::SLOW`], which is a method of `PyO3`'s.
 unsafe extern "C" fn execute<G: Guard>(
     guard: *mut ffi::PyObject,
     values: *const *mut ffi::PyObject,
@@ -249,18 +256,25 @@ unsafe extern "C" fn execute<G: Guard>(
     // SAFETY: by 1, we are attached, and the descriptor has seen to it that the receiver is a `G`.
     let this = unsafe { Borrowed::from_ptr(Python::assume_attached(), guard).cast_unchecked::<G>() };
     let Some(rest) = all.count.checked_sub(1) else {
-        let missing = "execute() missing 1 required positional argument: 'func'";
-        return attached(|_py| Err(PyTypeError::new_err(missing)));
+        return attached(|_py| {
+            let name = G::METHOD.to_string_lossy();
+            Err(PyTypeError::new_err(format!("{name}() missing 1 required positional argument: 'func'")))
+        });
     };
     // SAFETY: by 1, `values` holds at least one argument.
     let (func, values) = unsafe { (*values, values.add(1)) };
     let arguments = Arguments { values, count: rest, names };
     let pair = Pair { func, guard };
-    this.get().run_plain(&pair, arguments).unwrap_or_else(|| pair.call_method(all, |py| intern!(py, "_execute")))
+    this.get().run_plain(&pair, arguments).unwrap_or_else(|| pair.call_method(all, G::SLOW))
 }
 
-/// What has an `execute`.
+/// A class with a method that runs a function.
 trait Guard: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
+    /// The name of the method.
+    const METHOD: &CStr = c"execute";
+    /// The same as a method of `PyO3`'s, for what is out of the ordinary.
+    const SLOW: Name = |py| intern!(py, "_execute");
+
     /// A call that is not out of the ordinary when it begins; none if it is, and then nothing has happened.
     fn run_plain(&self, pair: &Pair, arguments: Arguments) -> Option<*mut ffi::PyObject>;
 }
@@ -284,7 +298,111 @@ impl Guard for RetryPolicy {
     }
 }
 
+impl Guard for ServiceProxy {
+    const METHOD: &CStr = c"call";
+    const SLOW: Name = |py| intern!(py, "_call");
+
+    #[inline]
+    fn run_plain(&self, pair: &Pair, arguments: Arguments) -> Option<*mut ffi::PyObject> {
+        let parts = self.plain_parts()?;
+        let attempt = match parts.admit_first() {
+            Ok(attempt) => attempt,
+            Err(refused) => return Some(pair.refuse_call(&parts, &refused, arguments)),
+        };
+        let result = match attempt.attachment::<Object>() {
+            // The attempt keeps it alive.
+            Some(known) => pair.run_with(known.object(), arguments),
+            None => pair.run_with_new_object(&parts, &attempt, arguments),
+        };
+        Some(match NonNull::new(result) {
+            Some(value) if parts.is_indifferent() && !is_coroutine_at(value) => {
+                // A success that nobody judges is final.
+                let _ = attempt.settle(Answer::success());
+                result
+            }
+            value => pair.go_on(&parts, attempt, value, arguments),
+        })
+    }
+}
+
+/// So many arguments are handed on with the instance before them without a look at the heap.
+const FEW: usize = 6;
+
 impl Pair {
+    /// Calls the function with an instance, and the caller's arguments behind it.
+    #[inline]
+    fn run_with(&self, instance: &Py<PyAny>, arguments: Arguments) -> *mut ffi::PyObject {
+        let Arguments { values, count, names } = arguments;
+        // SAFETY: a pure function of a number.
+        let positional = unsafe { ffi::PyVectorcall_NARGS(count) }.unsigned_abs();
+        // SAFETY: by 1; the names are a tuple, if there are any.
+        let named = if names.is_null() { 0 } else { unsafe { ffi::PyTuple_Size(names) }.unsigned_abs() };
+        if positional + named > FEW {
+            return self.run_with_many(instance, arguments);
+        }
+        // The first place is the callee's to write to, which saves a bound method a copy.
+        let mut all = [ptr::null_mut(); 2 + FEW];
+        all[1] = instance.as_ptr();
+        // SAFETY: by 1, `values` holds so many arguments, and there is room for them.
+        unsafe { ptr::copy_nonoverlapping(values, all[2..].as_mut_ptr(), positional + named) };
+        let count = (1 + positional) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        // SAFETY: by 1 and 3; the instance is alive for as long as its borrow, and what lies before it may be written to.
+        unsafe { ffi::PyObject_Vectorcall(self.func, all.as_mut_ptr().add(1), count, names) }
+    }
+
+    /// The same with many arguments.
+    #[cold]
+    fn run_with_many(&self, instance: &Py<PyAny>, arguments: Arguments) -> *mut ffi::PyObject {
+        attached(|py| {
+            let (positional, keywords) = arguments.collect(py)?;
+            let all = PyTuple::new(py, [instance.bind(py).clone()].into_iter().chain(positional).collect::<Vec<_>>())?;
+            self.func(py).call(all, keywords.as_ref())
+        })
+    }
+
+    /// The same with an instance that no Python code has seen yet.
+    #[cold]
+    fn run_with_new_object(
+        &self,
+        parts: &Parts,
+        attempt: &Attempt<&ProxyCore>,
+        arguments: Arguments,
+    ) -> *mut ffi::PyObject {
+        let made = attached_with(|py| parts.instance(py, attempt).map(Bound::unbind));
+        made.map_or(ptr::null_mut(), |instance| self.run_with(&instance, arguments))
+    }
+
+    /// What follows the first attempt of a proxy's call where that was no plain success.
+    #[cold]
+    fn go_on(
+        &self,
+        parts: &Present,
+        attempt: Attempt<&ProxyCore>,
+        first: Option<NonNull<ffi::PyObject>>,
+        arguments: Arguments,
+    ) -> *mut ffi::PyObject {
+        attached(|py| {
+            // SAFETY: by 4; without a result there is an error.
+            let first = unsafe { Bound::from_owned_ptr_or_err(py, first.map_or(ptr::null_mut(), NonNull::as_ptr)) };
+            let proxy = self.guard(py).cast_into::<ServiceProxy>()?;
+            let (positional, keywords) = arguments.collect(py)?;
+            let positional = PyTuple::new(py, positional)?;
+            let (func, memory) = (self.func(py), Memory::default());
+            ServiceProxy::go_on(&proxy, parts, memory, attempt, first, &func, &positional, keywords.as_ref())
+        })
+    }
+
+    /// What a proxy's caller gets whose call was refused before its first attempt.
+    #[cold]
+    fn refuse_call(&self, parts: &Present, refused: &Refused, arguments: Arguments) -> *mut ffi::PyObject {
+        attached(|py| {
+            let proxy = self.guard(py).cast_into::<ServiceProxy>()?;
+            let (positional, keywords) = arguments.collect(py)?;
+            let positional = PyTuple::new(py, positional)?;
+            ServiceProxy::refuse(&proxy, parts, refused, &self.func(py), &positional, keywords.as_ref())
+        })
+    }
+
     /// A call for which the circuit has given this number.
     #[inline]
     fn run_admitted(&self, core: &Core, circuit: &Circuit, number: u64, arguments: Arguments) -> *mut ffi::PyObject {

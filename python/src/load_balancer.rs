@@ -141,7 +141,13 @@ impl Balancer {
     /// Reads the objects that are read by attribute, and tells the core what has changed. To be called before a pick.
     #[inline]
     pub(crate) fn refresh(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        if self.foreigners.load(Ordering::Relaxed) > 0 { self.read_foreign(py) } else { Ok(()) }
+        if self.reads_objects() { self.read_foreign(py) } else { Ok(()) }
+    }
+
+    /// Whether some object is read by attribute before each pick.
+    #[inline]
+    pub(crate) fn reads_objects(&self) -> bool {
+        self.foreigners.load(Ordering::Relaxed) > 0
     }
 
     #[cold]
@@ -361,7 +367,8 @@ impl LoadBalancer {
         balancer.refresh(py)?;
         let picked = match (key, exclude) {
             (None, None) => balancer.core.pick(),
-            (key, exclude) => self.pick(key, exclude)?,
+            (Some(key), None) => self.pick_for(key)?,
+            (key, Some(exclude)) => self.pick_except(key, exclude)?,
         };
         let Some(picked) = picked else { return Ok(None) };
         match picked.attachment::<Object>() {
@@ -488,13 +495,25 @@ impl LoadBalancer {
         &self.balancer
     }
 
+    #[inline]
+    fn pick_for(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<service_mesh::Picked>> {
+        let core = &self.balancer.core;
+        // Text where it lies, which nearly every key is.
+        if let Ok(text) = key.cast::<PyString>()
+            && let Ok(text) = text.to_str()
+        {
+            return Ok(core.pick_for(text));
+        }
+        Ok(core.pick_for(&Key::of(key)?))
+    }
+
     #[cold]
-    fn pick(
+    fn pick_except(
         &self,
         key: Option<&Bound<'_, PyAny>>,
-        exclude: Option<&Bound<'_, PyAny>>,
+        exclude: &Bound<'_, PyAny>,
     ) -> PyResult<Option<service_mesh::Picked>> {
-        let excluded = exclude.map(ids_of).transpose()?.unwrap_or_default();
+        let excluded = ids_of(exclude)?;
         let excluded: Vec<&str> = excluded.iter().map(String::as_str).collect();
         let core = &self.balancer.core;
         Ok(match key.map(Key::of).transpose()? {

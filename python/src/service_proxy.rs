@@ -16,7 +16,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
 use service_mesh::{
-    Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, EventKind, Explanation, Jitter, Refused,
+    Attempt, CallOptions, CircuitBreakerConfig, Event, EventKind, Explanation, Jitter, Refused,
     RetryBudget as CoreBudget, RetryBudgetConfig, RetryConfig, RetryPolicy as CorePolicy, ServiceProxy as Core,
     ServiceProxyConfig,
 };
@@ -261,32 +261,16 @@ impl ServiceProxy {
     /// Calls `func(instance, *args, **kwargs)` with an instance of the balancer, and again with another if it fails.
     ///
     /// Of a coroutine function the awaited call is protected: `await proxy.call(func)`.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    // Called where a call is out of the ordinary when it begins: `guarded` has `call` itself, and this text.
+    #[pyo3(name = "_call", signature = (func, /, *args, **kwargs))]
     fn call<'py>(
         slf: &Bound<'py, Self>,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let parts = slf.get().parts()?;
-        if !parts.is_plain || parts.judges_results(py)? {
-            return Self::call_otherwise(slf, &parts, &CallOptions::new(), Memory::default(), func, args, kwargs);
-        }
-        parts.balancer.refresh(py)?;
-        let attempt = match parts.core.begin(&CallOptions::new()).admit() {
-            Ok(attempt) => attempt,
-            Err(refused) => return Self::refuse(slf, &parts, &refused, func, args, kwargs),
-        };
-        let result = parts.instance(py, &attempt).and_then(|instance| parts.invoke(func, &instance, args, kwargs));
-        match result {
-            Ok(result) if !is_coroutine(&result) => {
-                // A success that nobody judges is final.
-                let _ = attempt.settle(Answer::success());
-                Ok(result)
-            }
-            result => Self::go_on(slf, &parts, Memory::default(), attempt, result, func, args, kwargs),
-        }
+        let (options, memory) = (CallOptions::new(), Memory::default());
+        Self::call_otherwise(slf, &slf.get().parts()?, &options, memory, func, args, kwargs)
     }
 
     /// Like `call`, with what was asked for this call alone.
@@ -475,6 +459,12 @@ impl ServiceProxy {
         }
     }
 
+    /// The parts, if a call can be the core's from its begin to its first result.
+    #[inline]
+    pub(crate) fn plain_parts(&self) -> Option<Present> {
+        self.parts().ok().filter(|parts| parts.is_plain && !parts.balancer.reads_objects())
+    }
+
     /// The object of a proxy that a policy file describes.
     pub(crate) fn of_core(py: Python<'_>, core: Core, clock: Option<&Py<ManualClock>>) -> PyResult<Self> {
         let parts = Parts::of_core(py, core, clock)?;
@@ -532,7 +522,7 @@ impl ServiceProxy {
 
     /// A call that was refused before its first attempt: of a coroutine function it is told when it is awaited.
     #[cold]
-    fn refuse<'py>(
+    pub(crate) fn refuse<'py>(
         slf: &Bound<'py, Self>,
         parts: &Present,
         refused: &Refused,
@@ -589,7 +579,7 @@ impl ServiceProxy {
     /// A call whose first attempt has come back, with anything.
     #[cold]
     #[expect(clippy::too_many_arguments, reason = "all that a call is about")]
-    fn go_on<'py>(
+    pub(crate) fn go_on<'py>(
         slf: &Bound<'py, Self>,
         parts: &Present,
         mut memory: Memory,
@@ -623,7 +613,7 @@ impl ServiceProxy {
 }
 
 /// The parts that a call began with.
-struct Present(Guard<Option<Arc<Parts>>>);
+pub(crate) struct Present(Guard<Option<Arc<Parts>>>);
 
 impl Present {
     /// To be kept for longer.
@@ -795,12 +785,24 @@ impl Parts {
         self.rest.clock.as_ref().map(|clock| clock.clone_ref(py).into_any())
     }
 
+    /// Begins a call, and its first attempt.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "an attempt is large, and is not to be returned through memory")]
+    pub(crate) fn admit_first(&self) -> Result<Attempt<&Core>, Refused> {
+        self.core.begin(&CallOptions::new()).admit()
+    }
+
+    /// Whether nobody wants to see the results of attempts, as far as can be told at once.
+    #[inline]
+    pub(crate) fn is_indifferent(&self) -> bool {
+        self.circuit.as_ref().is_some_and(|circuit| circuit.is_plain())
+            && self.switches.as_ref().is_some_and(|switches| !switches.judges_results())
+    }
+
     /// Whether somebody wants to see the results of attempts.
     #[inline]
     pub(crate) fn judges_results(&self, py: Python<'_>) -> PyResult<bool> {
-        let plain_circuit = self.circuit.as_ref().is_some_and(|circuit| circuit.is_plain());
-        let plain_policy = self.switches.as_ref().is_some_and(|switches| !switches.judges_results());
-        if plain_circuit && plain_policy { Ok(false) } else { self.asks_for_results(py) }
+        if self.is_indifferent() { Ok(false) } else { self.asks_for_results(py) }
     }
 
     #[cold]

@@ -33,7 +33,8 @@ def guard_coroutine_function(func: Callable[..., Coroutine[Any, Any, Any]], brea
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         leave = begin()
         try:
-            result = await func(*args, **kwargs)
+            # Keywords are copied for a call, even none.
+            result = await (func(*args, **kwargs) if kwargs else func(*args))
         except BaseException as error:
             fail(leave, error)
             raise

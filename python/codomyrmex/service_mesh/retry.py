@@ -106,7 +106,8 @@ def retry_coroutine_function(func: Callable[..., Coroutine[Any, Any, Any]], poli
     async def retried(*args: Any, **kwargs: Any) -> Any:
         call = begin()
         try:
-            result = await func(*args, **kwargs)
+            # Keywords are copied for a call, even none.
+            result = await (func(*args, **kwargs) if kwargs else func(*args))
         except Exception as error:
             if call is None:
                 call = policy._call()

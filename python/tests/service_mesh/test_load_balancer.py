@@ -85,7 +85,7 @@ def test_every_strategy_gives_registered_objects_and_honours_exclude(strategy):
 
 
 def test_equal_keys_go_to_one_instance_in_every_balancer():
-    keys = ["customer-42", 42, -1, 2**70, b"bytes", ("customer", 42)]
+    keys = ["customer-42", "käse", "\ud800", 42, -1, 2**70, b"bytes", ("customer", 42)]
     balancers = [LoadBalancer("consistent_hash", instances("abcdef")) for _ in range(2)]
     for key in keys:
         homes = {balancer.get_instance(key).id for balancer in balancers for _ in range(5)}

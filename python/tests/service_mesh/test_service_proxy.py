@@ -72,6 +72,33 @@ def test_the_function_gets_the_instance_and_what_else_is_given():
     assert payments.call(call, 1, func=2, self=3)[1:] == ((1,), {"func": 2, "self": 3})
     assert payments.call(call)[0] is registered[2]
     assert payments.call(call, key="v")[2] == {"key": "v"}
+    for count in range(4, 10):
+        assert payments.call(call, *range(count))[1:] == (tuple(range(count)), {})
+        assert payments.call(call, *range(count), a=1, b=2)[1:] == (tuple(range(count)), {"a": 1, "b": 2})
+    with pytest.raises(TypeError, match=r"call\(\) missing 1 required positional argument: 'func'"):
+        payments.call()
+
+
+def test_a_method_gets_the_instance_behind_its_object():
+    class Client:
+        def charge(self, instance, amount):
+            return self, instance.id, amount
+
+    client = Client()
+    assert proxy().call(client.charge, 5) == (client, "a", 5)
+
+
+def test_parts_may_be_assigned_while_a_call_runs():
+    payments = proxy()
+
+    def assign(instance):
+        payments.load_balancer = LoadBalancer(instances=instances("z"))
+        payments.circuit_breaker = CircuitBreaker("other")
+        gc.collect()
+        return instance.id, instance.in_flight
+
+    assert payments.call(assign) == ("a", 1)
+    assert payments.call(name_of) == "z"
 
 
 def test_it_makes_its_own_parts_and_never_takes_what_is_false_for_none():

@@ -90,7 +90,7 @@ pub(crate) use snapshot::{EndpointSet, Pick, UNTIMED};
 /// | [`Weighted`](LoadBalancerStrategy::Weighted) | instances differ in size, and the sizes are known | as round robin; a change up to 3 ms and ¼ MiB | that a size was guessed wrongly |
 /// | [`LeastConnections`](LoadBalancerStrategy::LeastConnections), with [`acquire`](Self::acquire) | calls differ much in length, or instances slow down | a look at each instance | weights |
 /// | [`P2c`](LoadBalancerStrategy::P2c), with `acquire` | the same for many instances, sizes that differ, or many clients | two draws, a look at two instances | an instance that is slow while it is idle |
-/// | [`PeakEwma`](LoadBalancerStrategy::PeakEwma), with `acquire` and [`settle`](Lease::settle) | instances slow down or fail now and then, and calls are much alike | the same, and two readings of the clock | which calls are long by nature: one of them makes its instance look slow |
+/// | [`PeakEwma`](LoadBalancerStrategy::PeakEwma), with `acquire` and [`settle`](Lease::settle) | instances slow down or fail now and then, and calls are much alike | the same, and two readings of the clock; without a lease one of the coarse clock | which calls are long by nature: one of them makes its instance look slow |
 /// | [`ConsistentHash`](LoadBalancerStrategy::ConsistentHash), with [`acquire_for`](Self::acquire_for) | instances keep something for a key: a cache, a session, a lock | a hash and one look into a table; a lease one shared addition; a change up to 5 ms and ¼ MiB | that a key is dear, as long as few calls with it overlap |
 ///
 /// With a [`ServiceProxy`](crate::ServiceProxy) leases, outcomes and keys see to themselves. If in doubt: `P2c`.
@@ -241,8 +241,8 @@ impl LoadBalancer {
     #[inline]
     fn pick_by(&self, key: Option<KeyHash>) -> Option<Picked> {
         let set = self.0.set.load();
-        let pick = set.pick(key)?;
-        Some(Picked::new(set, pick.index()))
+        let index = set.pick_unobserved(key)?;
+        Some(Picked::new(set, index))
     }
 
     /// The next instance by the strategy, with one connection counted until the lease is dropped.

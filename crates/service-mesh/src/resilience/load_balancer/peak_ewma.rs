@@ -35,7 +35,7 @@ impl PeakEwma {
         Self(TwoChoices::new(endpoints, weights, ramp))
     }
 
-    /// Reads the clock: the moment is then that in which the attempt begins.
+    /// Reads the clock, unless the time is known: the moment is then that in which the attempt begins.
     #[inline]
     pub(super) fn pick(&self, chance: &Chance, moment: &mut Moment<'_>) -> usize {
         let now = moment.now();
@@ -65,12 +65,14 @@ fn cost(live: &Live, now: Timestamp) -> f64 {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
     use crate::testing::ManualClock;
     use crate::{
         CallOptions, Clock, Environment, Lease, LoadBalancer, LoadBalancerStrategy, Outcome, RetryConfig,
-        ServiceInstance, ServiceProxy,
+        ServiceInstance, ServiceProxy, Timestamp,
     };
 
     const FAST: Duration = Duration::from_millis(10);
@@ -145,6 +147,35 @@ mod tests {
         }
         let leases: Vec<Lease> = (0..30).filter_map(|_| balancer.acquire()).collect();
         assert!(leases.iter().filter(|lease| lease.instance().id == "a").count() > 5);
+    }
+
+    #[test]
+    fn only_an_attempt_that_is_measured_needs_the_exact_time() {
+        /// Counts who asks for the exact time.
+        #[derive(Debug)]
+        struct Counting(ManualClock, Arc<AtomicU32>);
+        impl Clock for Counting {
+            fn now(&self) -> Timestamp {
+                self.1.fetch_add(1, Ordering::Relaxed);
+                self.0.now()
+            }
+            fn coarse(&self) -> Timestamp {
+                self.0.now()
+            }
+        }
+        let (clock, reads) = (ManualClock::new(), Arc::new(AtomicU32::new(0)));
+        let environment = Environment::manual(&clock).with_clock(Counting(clock.clone(), Arc::clone(&reads)));
+        let balancer =
+            LoadBalancer::builder().strategy(LoadBalancerStrategy::PeakEwma).environment(environment).build();
+        balancer.set_instances(["a", "b"].map(|id| ServiceInstance::new(id, "host", 80)));
+        calls(&balancer, &clock, SLOW * 2, (SLOW, Outcome::Success));
+        let before = reads.load(Ordering::Relaxed);
+        assert!((0..100).all(|_| balancer.get_instance().unwrap().id == "b"));
+        clock.advance(Duration::from_secs(300));
+        assert!((0..100).any(|_| balancer.get_instance().unwrap().id == "a"), "about the time does move on");
+        assert_eq!(reads.load(Ordering::Relaxed), before);
+        drop(balancer.acquire());
+        assert_eq!(reads.load(Ordering::Relaxed), before + 2, "when it began, and when it ended");
     }
 
     #[test]

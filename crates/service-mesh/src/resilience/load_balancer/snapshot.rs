@@ -133,6 +133,22 @@ impl EndpointSet {
         Some(Pick::new(index, UNTIMED))
     }
 
+    /// The same where nobody will [`observe`](Self::observe) the attempt: the latencies that a choice goes by fade within
+    /// seconds, and about the time will do.
+    #[inline]
+    pub(super) fn pick_unobserved(&self, key: Option<KeyHash>) -> Option<usize> {
+        match &self.plan {
+            Plan::PeakEwma(ewma) => Some(self.pick_about_now(ewma)),
+            _ => self.pick(key).map(Pick::index),
+        }
+    }
+
+    #[inline(never)]
+    fn pick_about_now(&self, ewma: &PeakEwma) -> usize {
+        let about_now = self.environment.coarse();
+        ewma.pick(&self.chance, &mut Moment::at(&self.environment, Some(about_now)))
+    }
+
     /// The strategies that do more: inlined, they would take the registers that the others need.
     #[inline(never)]
     fn pick_out_of_line(&self, key: Option<KeyHash>) -> Option<Pick> {
