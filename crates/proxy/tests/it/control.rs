@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use service_mesh_proxy::{Control, Ended, Server, Shutdown, Sidecar, Signal, Signals, Threads};
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
@@ -23,14 +24,21 @@ pub(crate) struct Whole {
     signals: UnboundedSender<Signal>,
     control: JoinHandle<Ended>,
     threads: Threads,
+    /// Keep the ports for it until it listens: bound, and not listening.
+    _ports: [TcpSocket; 2],
 }
 
 /// Its file holds this policy, a listener `web` at a free port, and the pages at another.
 pub(crate) fn run(name: &str, policy: &str) -> Whole {
     let file = std::env::temp_dir().join(format!("service-mesh-{name}-{}.toml", std::process::id()));
     // The ports must be known before, since the file that is read again names them.
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (address, admin) = (free(), free());
+    let ports = [(); 2].map(|()| {
+        let port = TcpSocket::new_v4().unwrap();
+        port.set_reuseaddr(true).unwrap();
+        port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        port
+    });
+    let [address, admin] = [0, 1].map(|which: usize| ports[which].local_addr().unwrap());
     let text = text(address, admin, policy);
     std::fs::write(&file, &text).unwrap();
     let sidecar = Sidecar::from_policy(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
@@ -38,7 +46,7 @@ pub(crate) fn run(name: &str, policy: &str) -> Whole {
     let (listeners, threads) = Server::bind(&sidecar, 2).unwrap().start(&drain).unwrap().split();
     let control = Control::start(&sidecar, shutdown, listeners.applying(&sidecar)).unwrap().following(&file, text);
     let (signals, given) = Signals::given();
-    Whole { sidecar, file, address, admin, signals, control: tokio::spawn(control.run(given)), threads }
+    Whole { sidecar, file, address, admin, signals, control: tokio::spawn(control.run(given)), threads, _ports: ports }
 }
 
 fn text(address: SocketAddr, admin: SocketAddr, policy: &str) -> String {

@@ -1,7 +1,7 @@
 //! Instances that a name server names which nobody here has written: dnsmasq. Where it is not installed, the tests of the
 //! module itself, against a name server of their own, must do.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
 use crate::client::Client;
@@ -45,11 +45,21 @@ impl Drop for Dnsmasq {
     }
 }
 
+/// One that is free for UDP and for TCP, both of which a name server wants.
+fn free_port() -> u16 {
+    loop {
+        let stream = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        if UdpSocket::bind(stream).is_ok() {
+            return stream.port();
+        }
+    }
+}
+
 #[tokio::test]
 async fn instances_that_dnsmasq_names_are_asked_and_stay_when_it_is_gone() {
     let (one, other) =
         (Upstream::answering(response("200 OK", "one")).await, Upstream::answering(response("200 OK", "other")).await);
-    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let srv = |name: &str, upstream: &Upstream, priority: u8| {
         format!("--srv-host=_http._tcp.mesh.test,{name}.mesh.test,{},{priority},5", upstream.address.port())
     };
@@ -60,7 +70,7 @@ async fn instances_that_dnsmasq_names_are_asked_and_stay_when_it_is_gone() {
         String::from("--host-record=one.mesh.test,127.0.0.1"),
         String::from("--host-record=other.mesh.test,127.0.0.1"),
     ];
-    let Some(dnsmasq) = Dnsmasq::start(port, &records) else {
+    let Some(mut dnsmasq) = Dnsmasq::start(port, &records) else {
         eprintln!("dnsmasq is not installed");
         return;
     };
@@ -70,6 +80,7 @@ async fn instances_that_dnsmasq_names_are_asked_and_stay_when_it_is_gone() {
     let api = whole.sidecar.mesh().service("api").unwrap();
     let discovery = async || whole.page("/snapshot").await["services"][0]["discovery"].clone();
     while api.load_balancer().endpoints().len() < 2 {
+        assert_eq!(dnsmasq.0.try_wait().unwrap(), None, "dnsmasq has ended");
         tokio::task::yield_now().await;
     }
     let endpoints = api.load_balancer().endpoints();

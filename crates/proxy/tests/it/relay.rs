@@ -30,8 +30,8 @@ pub(crate) enum Fault {
     HalfClose(usize),
     /// The instance has no more to hear once a request is there, and still speaks.
     Deaf,
-    /// Answers pass a byte at a time, so far apart.
-    Trickle(Duration),
+    /// Once so many bytes of answers have passed, the rest passes a byte at a time, so far apart.
+    Trickle(usize, Duration),
 }
 
 /// Stands before an instance, as an instance of its own.
@@ -113,7 +113,7 @@ async fn pass(
         let room = match present {
             Fault::Cut(bytes) | Fault::HalfClose(bytes) if are_answers => bytes.saturating_sub(passed),
             Fault::Blackhole(bytes) if are_answers || bytes == 0 => bytes.saturating_sub(passed),
-            Fault::Trickle(_) if are_answers => 1,
+            Fault::Trickle(bytes, _) if are_answers => bytes.saturating_sub(passed).max(1),
             Fault::Deaf if !are_answers && passed > 0 => 0,
             _ => buffer.len(),
         };
@@ -137,7 +137,12 @@ async fn pass(
             break;
         }
         // These two are what the fault is; nothing waits for them but what it is tried on.
-        if let (true, Fault::Latency(pause) | Fault::Trickle(pause)) = (are_answers, present) {
+        let pause = match present {
+            Fault::Latency(pause) => pause,
+            Fault::Trickle(bytes, pause) if passed >= bytes => pause,
+            _ => Duration::ZERO,
+        };
+        if are_answers && !pause.is_zero() {
             sleep(pause).await;
         }
         if to.write_all(&buffer[..read]).await.is_err() {
