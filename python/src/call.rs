@@ -11,12 +11,13 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, intern};
 use service_mesh::{Answer, Attempt, CallErrorKind, Refused, ServiceProxy as Core, Verdict};
 
 use crate::answer::Judges;
 use crate::errors::{circuit_open_error, no_healthy_instance_error};
 use crate::instance::text;
+use crate::guarded::CallOut;
 use crate::load_balancer::Object;
 use crate::seconds::duration;
 use crate::service_proxy::{Chooser, Parts, Policy, ServiceProxy};
@@ -97,7 +98,7 @@ impl Parts {
             for exclude in [[tried, asked].concat(), asked.to_vec()] {
                 let options = PyDict::new(py);
                 options.set_item("exclude", PyList::new(py, &exclude)?)?;
-                let instance = get_instance.call((), Some(&options))?;
+                let instance = get_instance.call_out_with(&PyTuple::empty(py), Some(&options))?;
                 if !instance.is_none() {
                     let id = self.known(&instance)?;
                     return Ok((!asked.contains(&id)).then_some(id));
@@ -107,7 +108,7 @@ impl Parts {
         }
         let mut again = None;
         for _ in 0..QUESTIONS {
-            let instance = get_instance.call0()?;
+            let instance = get_instance.call_out([])?;
             if instance.is_none() {
                 break;
             }
@@ -162,15 +163,15 @@ impl Parts {
         if self.is_guarded {
             let before = [func.clone(), instance.clone()];
             let args = PyTuple::new(py, before.into_iter().chain(args.iter()).collect::<Vec<_>>())?;
-            return self.circuit_breaker.bind(py).call_method(intern!(py, "execute"), args, kwargs);
+            return self.circuit_breaker.bind(py).getattr(intern!(py, "execute"))?.call_out_with(&args, kwargs);
         }
         match (args.len(), kwargs) {
-            (0, None) => func.call1((instance,)),
-            (1, None) => func.call1((instance, args.get_item(0)?)),
-            (2, None) => func.call1((instance, args.get_item(0)?, args.get_item(1)?)),
+            (0, None) => func.call_out([instance]),
+            (1, None) => func.call_out([instance, &*args.get_borrowed_item(0)?]),
+            (2, None) => func.call_out([instance, &*args.get_borrowed_item(0)?, &*args.get_borrowed_item(1)?]),
             _ => {
                 let all = PyTuple::new(py, std::iter::once(instance.clone()).chain(args.iter()).collect::<Vec<_>>())?;
-                func.call(all, kwargs)
+                func.call_out_with(&all, kwargs)
             }
         }
     }
@@ -256,7 +257,8 @@ impl Parts {
             return Ok(wait(after));
         }
         let policy = self.retry_policy.bind(py);
-        let delay = policy.call_method1(intern!(py, "get_delay"), (number - 1,))?;
+        let retry = (number - 1).into_bound_py_any(py)?;
+        let delay = policy.getattr(intern!(py, "get_delay"))?.call_out([&retry])?;
         Ok(wait(duration("get_delay", &delay)?.max(earliest.unwrap_or_default())))
     }
 

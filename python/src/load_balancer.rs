@@ -17,6 +17,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use service_mesh::{LoadBalancerStrategy, Registration};
 
 use crate::filled::Filled;
+use crate::guarded::CallOut;
 use crate::instance::{Fields, InstanceState, Weight, described, text};
 use crate::lease::Lease;
 use crate::seconds::{duration, kind};
@@ -518,7 +519,7 @@ impl LoadBalancer {
         if let Some(exclude) = exclude {
             options.set_item("exclude", exclude)?;
         }
-        let instance = slf.call_method(intern!(py, "get_instance"), (), Some(&options))?;
+        let instance = slf.getattr(intern!(py, "get_instance"))?.call_out_with(&PyTuple::empty(py), Some(&options))?;
         if instance.is_none() {
             return Err(nobody_healthy(py));
         }

@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyModule};
 use service_mesh::{CircuitState, Environment, Event, EventKind, Timestamp};
 
 use crate::event::circuit_event;
+use crate::guarded::CallOut;
 
 const LOGGER: &str = "codomyrmex.service_mesh";
 
@@ -68,7 +69,8 @@ impl Log {
             extra.set_item("service_mesh", event)?;
             let more = PyDict::new(py);
             more.set_item("extra", extra)?;
-            logger.call_method(intern!(py, "log"), (level as u8, "%s", text), Some(&more)).map(drop)
+            let arguments = (level as u8, "%s", text).into_pyobject(py)?;
+            logger.getattr(intern!(py, "log"))?.call_out_with(&arguments, Some(&more)).map(drop)
         });
         unraised(py, told);
     }
@@ -91,7 +93,8 @@ pub(crate) fn retry(py: Python<'_>, attempts: u32, wait: Duration) {
     let Some(logging) = logging(py) else { return };
     let told = tell(&logging, Level::Debug, |logger| {
         let text = format!("retry in {wait:?} after {attempts} attempts");
-        logger.call_method1(intern!(py, "log"), (Level::Debug as u8, "%s", text)).map(drop)
+        let arguments = (Level::Debug as u8, "%s", text).into_pyobject(py)?;
+        logger.getattr(intern!(py, "log"))?.call_out_with(&arguments, None).map(drop)
     });
     unraised(py, told);
 }

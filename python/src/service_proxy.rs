@@ -14,7 +14,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
-use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
+use pyo3::{Borrowed, IntoPyObjectExt, PyTraverseError, PyVisit, intern};
 use service_mesh::{
     Answer, Attempt, CallOptions, CircuitBreakerConfig, Event, EventKind, Explanation, Jitter, Refused,
     RetryBudget as CoreBudget, RetryBudgetConfig, RetryConfig, RetryPolicy as CorePolicy, ServiceProxy as Core,
@@ -26,7 +26,7 @@ use crate::circuit_breaker::{Circuit, CircuitBreaker};
 use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, number, whole};
 use crate::errors::config_error;
 use crate::event::circuit_event;
-use crate::guarded::is_coroutine;
+use crate::guarded::{CallOut, is_coroutine};
 use crate::instance::text;
 use crate::load_balancer::{Balancer, Key, LoadBalancer, overrides_get_instance};
 use crate::log::Log;
@@ -164,7 +164,7 @@ impl Listeners {
             }
             let listeners: Vec<_> = lock(&self.all).iter().map(|listener| listener.clone_ref(py)).collect();
             for listener in listeners {
-                let told = circuit_event(py, &event.name, event).and_then(|event| listener.call1(py, (event,)));
+                let told = circuit_event(py, &event.name, event).and_then(|event| listener.bind(py).call_out([&event]));
                 if let Err(error) = told {
                     error.write_unraisable(py, Some(listener.bind(py)));
                 }
@@ -337,7 +337,8 @@ impl ServiceProxy {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         static CALL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        CALL.import(slf.py(), MODULE, "_call_async")?.call1((slf, slf.py().None(), func, args, kwargs))
+        CALL.import(slf.py(), MODULE, "_call_async")?
+            .call_out_with(&(slf, slf.py().None(), func, args, kwargs).into_pyobject(slf.py())?, None)
     }
 
     /// Decorates a function whose first argument is the instance, so that it is called without.
@@ -542,7 +543,7 @@ impl ServiceProxy {
     ) -> PyResult<Bound<'py, PyAny>> {
         static IS_COROUTINE_FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        if IS_COROUTINE_FUNCTION.import(py, "inspect", "iscoroutinefunction")?.call1((func,))?.is_truthy()? {
+        if IS_COROUTINE_FUNCTION.import(py, "inspect", "iscoroutinefunction")?.call_out([func])?.is_truthy()? {
             return Self::call_async(slf, func, args, kwargs);
         }
         Err(parts.refusal(py, refused, None))
@@ -565,7 +566,7 @@ impl ServiceProxy {
         let py = slf.py();
         let before = [slf.getattr(intern!(py, "_call_once"))?, func.clone()];
         let args = PyTuple::new(py, before.into_iter().chain(args.iter()).collect::<Vec<_>>())?;
-        parts.retry_policy.bind(py).call_method(intern!(py, "execute"), args, kwargs)
+        parts.retry_policy.bind(py).getattr(intern!(py, "execute"))?.call_out_with(&args, kwargs)
     }
 
     /// The call itself, from its begin.
@@ -607,7 +608,9 @@ impl ServiceProxy {
             {
                 let limit = attempt.time_left().map(|left| left.as_secs_f64());
                 let call = Call::running(slf.clone().unbind(), parts.share(), attempt.into_owned(), memory);
-                return BEGUN.import(py, MODULE, "_begun")?.call1((call, coroutine, limit, func, args, kwargs));
+                return BEGUN
+                    .import(py, MODULE, "_begun")?
+                    .call_out_with(&(call, coroutine, limit, func, args, kwargs).into_pyobject(py)?, None);
             }
             match parts.settle(py, attempt, result, &mut memory)? {
                 Next::Return(result) => return Ok(result),
@@ -861,7 +864,8 @@ impl Parts {
             Some(clock) => clock.bind(py).as_any().clone(),
             None => py.import(intern!(py, "time"))?.into_any(),
         };
-        waits.call_method1(intern!(py, "sleep"), (after.as_secs_f64(),)).map(drop)
+        let seconds = after.as_secs_f64().into_bound_py_any(py)?;
+        waits.getattr(intern!(py, "sleep"))?.call_out([&seconds]).map(drop)
     }
 }
 

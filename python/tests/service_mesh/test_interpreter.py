@@ -248,4 +248,89 @@ def test_in_a_sub_interpreter_the_import_is_refused_in_words() -> None:
     assert done.returncode == 0, done.stderr
     refused, works = done.stdout.splitlines()
     assert refused.startswith("refused:") and "interpreter" in refused
+def test_a_finalizer_may_call_what_is_guarded_while_the_interpreter_goes_away() -> None:
+    program = """
+    import builtins
+    from codomyrmex.service_mesh import CircuitBreaker, with_circuit_breaker, with_retry
+
+    def fails():
+        raise ValueError("as ever")
+
+    class Client:
+        breaker, broken, tried = CircuitBreaker("b"), with_circuit_breaker("b")(fails), with_retry(0)(fails)
+
+        @with_circuit_breaker("close")
+        def close(self, how):
+            return how
+
+        def __del__(self, print=print, getattr=getattr, ValueError=ValueError):
+            print(getattr(self, "close")("closed"), flush=True)
+            for call in (type(self).broken, type(self).tried, lambda: self.breaker.execute(type(self).broken)):
+                try:
+                    call()
+                except ValueError as error:
+                    print(error, flush=True)
+
+    builtins.client = Client()
+    # What tells failures apart is imported when it is first needed.
+    for call in (Client.broken, Client.tried):
+        try:
+            call()
+        except ValueError:
+            pass
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["closed"] + ["as ever"] * 3
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        "with_circuit_breaker('b')(works)",
+        "lambda: CircuitBreaker('b').execute(works)",
+        "with_retry(max_retries=50, initial_delay=0)(fails)",
+        "with_retry(max_retries=50, initial_delay=0.0001)(fails)",
+        "lambda: RetryPolicy(failed_result=lambda result: works() is None).execute(works)",
+        "lambda: service.call(works)",
+    ],
+)
+def test_a_program_may_end_while_daemon_threads_make_guarded_calls(guard: str) -> None:
+    program = f"""
+    import threading
+    from codomyrmex.service_mesh import *
+
+    def works(*args):
+        return sum(range(50))
+
+    def fails():
+        works()
+        raise ValueError
+
+    service = ServiceProxy("s", LoadBalancer(instances=[ServiceInstance("a", "a", 1)]))
+    guarded = {guard}
+    under_way = threading.Barrier(5)
+
+    def calls():
+        under_way.wait()
+        while True:
+            try:
+                guarded()
+            except ValueError:
+                pass
+
+    for _ in range(4):
+        threading.Thread(target=calls, daemon=True).start()
+    under_way.wait()
+    for _ in range(20_000):  # so that each of them is in a call
+        works()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
     assert works == "and here it works"
