@@ -384,7 +384,7 @@ class InstanceState:
 class LoadBalancer:
     """Picks an instance for each call. See `load_balancer.py`."""
 
-    def __new__(cls, *_args: Any, **kwargs: Any) -> Self: ...
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(
         self,
         strategy: LoadBalancerStrategy | str | None = None,
