@@ -211,8 +211,10 @@ class CircuitBreakerRules:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _take(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Takes all fields at once, and gives back those that are read otherwise than they were written."""
-    def _check(self, name: str, value: _T) -> _T:
-        """Checks a field that is about to be assigned, tells those who go by it, and gives back what is to be read."""
+    def _assign(self, name: str, value: object) -> None:
+        """Assigns an attribute. A field is checked first, and those who go by it are told before the attribute is set; from one
+        to the other no Python code runs, so that of two assignments that race the later one is what holds and what is read.
+        """
 
 def count_window_rules(fields: dict[str, Any]) -> dict[str, Any]:
     """Checks a count window, and gives back its fields as they are to be read."""
