@@ -730,7 +730,7 @@ impl CircuitBreaker {
             return Err(error);
         }
         // Not asked again when it is awaited: one call is refused once, and listeners hear of it once.
-        LATER.import(py, HELPERS, "refused_when_awaited")?.call_out([error.value(py).as_any()])
+        LATER.import(py, HELPERS, "refused_when_awaited")?.call_out([func, error.value(py).as_any()])
     }
 
     // ----- verdicts -----
@@ -865,7 +865,7 @@ impl CircuitBreaker {
     }
 
     /// The last failure is kept for as long as there may be a refusal whose cause it is.
-    fn note(&self, py: Python<'_>, outcome: Outcome, error: Option<&Bound<'_, PyAny>>) {
+    pub(crate) fn note(&self, py: Python<'_>, outcome: Outcome, error: Option<&Bound<'_, PyAny>>) {
         if outcome == Outcome::Failure
             && let Some(error) = error
             && self.core().state() != CircuitState::Closed

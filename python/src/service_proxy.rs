@@ -63,7 +63,7 @@ pub(crate) struct Parts {
     /// What must be known at once of the policy, where it is ours.
     switches: Option<Arc<Switches>>,
     /// The service's circuit, where it is the core's too.
-    circuit: Option<Arc<Circuit>>,
+    pub(crate) circuit: Option<Arc<Circuit>>,
     pub(crate) chooser: Chooser,
     pub(crate) policy: Policy,
     /// The breaker runs the attempts.
@@ -271,7 +271,7 @@ impl ServiceProxy {
         let py = slf.py();
         let parts = slf.get().parts()?;
         if !parts.is_plain || parts.judges_results(py)? {
-            return Self::call_otherwise(slf, &parts, &CallOptions::new(), Memory::default(), func, args, kwargs);
+            return Self::call_otherwise(slf, &parts, None, func, args, kwargs);
         }
         parts.balancer.refresh(py)?;
         let attempt = match parts.core.begin(&CallOptions::new()).admit() {
@@ -283,6 +283,7 @@ impl ServiceProxy {
             Ok(result) if !is_coroutine(&result) => {
                 // A success that nobody judges is final.
                 let _ = attempt.settle(Answer::success());
+                parts.tidy(py);
                 Ok(result)
             }
             result => Self::go_on(slf, &parts, Memory::default(), attempt, result, func, args, kwargs),
@@ -297,19 +298,19 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (options, memory) = (asked.get().options(), asked.get().memory(slf.py()));
-        Self::call_otherwise(slf, &slf.get().parts()?, &options, memory, func, args, kwargs)
+        Self::call_otherwise(slf, &slf.get().parts()?, Some(asked), func, args, kwargs)
     }
 
     /// Like `call`, of one attempt: what a policy of the user's own calls again and again.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    #[pyo3(signature = (asked, func, /, *args, **kwargs))]
     fn _call_once<'py>(
         slf: &Bound<'py, Self>,
+        asked: Option<&Bound<'py, Asked>>,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::call_with(slf, &slf.get().parts()?, &CallOptions::new(), Memory::default(), func, args, kwargs)
+        Self::call_with(slf, &slf.get().parts()?, asked, func, args, kwargs)
     }
 
     /// Whether it retries itself, or a policy of the user's own does, by its `execute`.
@@ -322,8 +323,7 @@ impl ServiceProxy {
     #[pyo3(signature = (asked = None))]
     fn _begin(slf: &Bound<'_, Self>, asked: Option<&Bound<'_, Asked>>) -> PyResult<Call> {
         let parts = slf.get().parts()?;
-        let options = asked.map_or_else(CallOptions::new, |asked| asked.get().options());
-        let memory = asked.map_or_else(Memory::default, |asked| asked.get().memory(slf.py()));
+        let (options, memory) = what_is_asked(slf.py(), asked);
         let call = parts.core.begin_owned(&options);
         Ok(Call::new(slf.clone().unbind(), parts.share(), call, memory))
     }
@@ -352,6 +352,8 @@ impl ServiceProxy {
     ///
     /// `classify(result, error)` says of each attempt what it means, as an `Answer`; where it gives `None`, the predicates
     /// of the breaker and the policy say it. What is no `Exception` and refusals are not asked about.
+    ///
+    /// A policy that overrides `execute` makes calls of one attempt, and what is asked holds for each of them.
     #[pyo3(signature = (*, key = None, timeout = None, explain = false, classify = None))]
     fn with_options<'py>(
         slf: &Bound<'py, Self>,
@@ -554,17 +556,17 @@ impl ServiceProxy {
     fn call_otherwise<'py>(
         slf: &Bound<'py, Self>,
         parts: &Present,
-        options: &CallOptions,
-        memory: Memory,
+        asked: Option<&Bound<'py, Asked>>,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if parts.policy != Policy::Executes {
-            return Self::call_with(slf, parts, options, memory, func, args, kwargs);
+            return Self::call_with(slf, parts, asked, func, args, kwargs);
         }
         let py = slf.py();
-        let before = [slf.getattr(intern!(py, "_call_once"))?, func.clone()];
+        let asked = asked.map_or_else(|| py.None().into_bound(py), |asked| asked.as_any().clone());
+        let before = [slf.getattr(intern!(py, "_call_once"))?, asked, func.clone()];
         let args = PyTuple::new(py, before.into_iter().chain(args.iter()).collect::<Vec<_>>())?;
         parts.retry_policy.bind(py).getattr(intern!(py, "execute"))?.call_out_with(&args, kwargs)
     }
@@ -574,14 +576,14 @@ impl ServiceProxy {
     fn call_with<'py>(
         slf: &Bound<'py, Self>,
         parts: &Present,
-        options: &CallOptions,
-        mut memory: Memory,
+        asked: Option<&Bound<'py, Asked>>,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let attempt = parts.admit(py, parts.core.begin(options), &mut memory)?;
+        let (options, mut memory) = what_is_asked(py, asked);
+        let attempt = parts.admit(py, parts.core.begin(&options), &mut memory)?;
         let instance = parts.instance(py, &attempt)?;
         let result = parts.invoke(func, &instance, args, kwargs);
         Self::go_on(slf, parts, memory, attempt, result, func, args, kwargs)
@@ -623,6 +625,11 @@ impl ServiceProxy {
             }
         }
     }
+}
+
+/// What was asked for one call, if anything was.
+fn what_is_asked(py: Python<'_>, asked: Option<&Bound<'_, Asked>>) -> (CallOptions, Memory) {
+    asked.map_or_else(Default::default, |asked| (asked.get().options(), asked.get().memory(py)))
 }
 
 /// The parts that a call began with.
@@ -709,6 +716,9 @@ impl Parts {
                         "instance_circuit_breaker must be a CircuitBreakerConfig or None, not {kind}"
                     ))
                 })?;
+                if config.get().judges() {
+                    same_predicates(config.as_any(), circuit_breaker)?;
+                }
                 let follower = Arc::new(InstanceRules::default());
                 config.get().attach(&follower);
                 let present = lock(&follower.0).take().unwrap_or_default();
@@ -867,6 +877,21 @@ impl Parts {
         let seconds = after.as_secs_f64().into_bound_py_any(py)?;
         waits.getattr(intern!(py, "sleep"))?.call_out([&seconds]).map(drop)
     }
+}
+
+/// What an attempt means is one thing to both circuits: the instances' configuration has no predicates of its own.
+fn same_predicates(config: &Bound<'_, PyAny>, circuit_breaker: &Bound<'_, PyAny>) -> PyResult<()> {
+    let of_service = circuit_breaker.getattr_opt("config")?;
+    for name in ["on", "ignore", "failed_result"] {
+        let (own, default) = (config.getattr(name)?, config.get_type().call0()?.getattr(name)?);
+        let service = of_service.as_ref().map(|config| config.getattr_opt(name)).transpose()?.flatten();
+        if !own.eq(&default)? && !service.is_some_and(|service| own.eq(service).unwrap_or(false)) {
+            return Err(PyValueError::new_err(format!(
+                "instance_circuit_breaker: {name} must be that of the service's circuit breaker, which judges for both"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The attributes of a policy that retries so.

@@ -511,6 +511,8 @@ class ServiceProxy:
 
         `classify(result, error)` says of each attempt what it means, as an `Answer`; where it gives `None`, the predicates
         of the breaker and the policy say it. What is no `Exception` and refusals are not asked about.
+
+        A policy that overrides `execute` makes calls of one attempt, and what is asked holds for each of them.
         """
     def instance_circuit_breaker(self, instance: _HasId | str) -> CircuitBreaker | None:
         """The circuit of an instance, as a view of it; `None` if no instance of this id can be picked, or instances have no
@@ -525,7 +527,12 @@ class ServiceProxy:
     ) -> Any:
         """Like `call`, with what was asked for this call alone."""
     def _call_once(
-        self, func: Callable[Concatenate[ServiceInstance, _P], _R], /, *args: _P.args, **kwargs: _P.kwargs
+        self,
+        asked: Asked | None,
+        func: Callable[Concatenate[ServiceInstance, _P], _R],
+        /,
+        *args: _P.args,
+        **kwargs: _P.kwargs,
     ) -> _R:
         """Like `call`, of one attempt: what a policy of the user's own calls again and again."""
     def _begin(self, asked: Asked | None = None) -> Call:

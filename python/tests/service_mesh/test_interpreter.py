@@ -207,6 +207,31 @@ def test_a_cycle_through_a_proxy_and_its_parts_is_collected() -> None:
     assert died() is None
 
 
+@pytest.mark.parametrize("how", ["call", "call_async", "decorated"])
+def test_a_call_that_is_cancelled_while_it_waits_leaves_nothing_behind(how: str) -> None:
+    service = proxy()
+    service.retry_policy.initial_delay = 9
+    seen: list[weakref.ref[Canary]] = []
+
+    async def failing(instance: ServiceInstance) -> None:
+        canary = Canary()
+        seen.append(weakref.ref(canary))
+        raise ConnectionError
+
+    async def main() -> None:
+        calls = {"call": lambda: service.call(failing), "call_async": lambda: service.call_async(failing)}
+        task = asyncio.create_task(calls.get(how, service(failing))())
+        await asyncio.sleep(0)  # the attempt fails at once, and then it waits
+        assert seen
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    gc.collect()
+    assert [ref() for ref in seen] == [None]
+
+
 def test_the_last_failure_keeps_no_frame_alive() -> None:
     """A breaker lives long. What it remembers of a failure must not keep the locals of the call that failed."""
     breaker = CircuitBreaker("b")
@@ -223,31 +248,6 @@ def test_the_last_failure_keeps_no_frame_alive() -> None:
     assert seen[0]() is None
 
 
-def test_in_a_sub_interpreter_the_import_is_refused_in_words() -> None:
-    program = """
-    try:
-        import _interpreters as interpreters
-    except ImportError:
-        import _xxsubinterpreters as interpreters
-    import codomyrmex.service_mesh as here
-    other = interpreters.create()
-    interpreters.run_string(other, '''
-    try:
-        import codomyrmex.service_mesh
-    except ImportError as error:
-        print("refused:", error, flush=True)
-    else:
-        print("imported", flush=True)
-    ''')
-    interpreters.destroy(other)
-    breaker = here.CircuitBreaker("b")
-    print(breaker.execute(lambda: "and here it works"))
-    """
-    program = dedent(program).replace("'''\ntry", "'''try")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    refused, works = done.stdout.splitlines()
-    assert refused.startswith("refused:") and "interpreter" in refused
 def test_a_finalizer_may_call_what_is_guarded_while_the_interpreter_goes_away() -> None:
     program = """
     import builtins
@@ -333,4 +333,29 @@ def test_a_program_may_end_while_daemon_threads_make_guarded_calls(guard: str) -
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_in_a_sub_interpreter_the_import_is_refused_in_words() -> None:
+    program = """
+    try:
+        import _interpreters as interpreters
+    except ImportError:
+        import _xxsubinterpreters as interpreters
+    import codomyrmex.service_mesh as here
+    other = interpreters.create()
+    interpreters.run_string(other, '''
+    try:
+        import codomyrmex.service_mesh
+    except ImportError as error:
+        print("refused:", error, flush=True)
+    else:
+        print("imported", flush=True)
+    ''')
+    interpreters.destroy(other)
+    breaker = here.CircuitBreaker("b")
+    print(breaker.execute(lambda: "and here it works"))
+    """
+    program = dedent(program).replace("'''\ntry", "'''try")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    refused, works = done.stdout.splitlines()
+    assert refused.startswith("refused:") and "interpreter" in refused
     assert works == "and here it works"
