@@ -581,6 +581,27 @@ def test_a_call_that_is_never_awaited_gives_everything_back():
     assert next(iter(payments.load_balancer)).in_flight == 0
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: proxy().call(name_async),
+        lambda: proxy().call_async(name_async),
+        lambda: proxy("").call(name_async),
+        lambda: proxy().with_options(timeout=1).call_async(name_async),
+        lambda: forced_open().execute(name_async),
+    ],
+)
+def test_what_is_never_awaited_is_warned_of_by_the_name_of_the_users_function(call):
+    with pytest.warns(RuntimeWarning, match="coroutine 'name_async' was never awaited"):
+        call()
+
+
+def forced_open():
+    breaker = CircuitBreaker("payments")
+    breaker.force_open()
+    return breaker
+
+
 def test_an_attempt_that_takes_too_long_is_stopped_and_the_next_instance_asked():
     clock = ManualClock()
     payments = proxy(clock=clock, attempt_timeout=1, policy=RetryPolicy(max_retries=1, initial_delay=0, jitter=False))
