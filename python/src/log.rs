@@ -7,10 +7,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
+use pyo3::{IntoPyObjectExt, intern};
 use service_mesh::{CircuitState, Environment, Event, EventKind, Timestamp};
 
 use crate::event::circuit_event;
@@ -63,7 +63,7 @@ impl Log {
         };
         let told = tell(&logging, level, |logger| {
             let event = circuit_event(py, name, event)?;
-            let text = event.str()?.to_string_lossy().into_owned();
+            let text = event.getattr(intern!(py, "text"))?.extract::<String>()?;
             let text = if refusals > 1 { format!("{text}; {refusals} since the last record") } else { text };
             let extra = PyDict::new(py);
             extra.set_item("service_mesh", event)?;
@@ -120,7 +120,8 @@ fn tell(
         Ok::<_, PyErr>(logger.unbind())
     })?;
     let logger = logger.bind(py);
-    if logger.call_method1(intern!(py, "isEnabledFor"), (level as u8,))?.is_truthy()? {
+    let level = (level as u8).into_bound_py_any(py)?;
+    if logger.getattr(intern!(py, "isEnabledFor"))?.call_out([&level])?.is_truthy()? {
         write(logger)?;
     }
     Ok(())

@@ -295,12 +295,16 @@ def test_a_finalizer_may_call_what_is_guarded_while_the_interpreter_goes_away() 
         "with_retry(max_retries=50, initial_delay=0.0001)(fails)",
         "lambda: RetryPolicy(failed_result=lambda result: works() is None).execute(works)",
         "lambda: service.call(works)",
+        # With refusals, changes of state, and a log of them.
+        "with_retry(initial_delay=0)(CircuitBreaker('b', CircuitBreakerConfig(1, timeout_seconds=0))(fails))",
     ],
 )
 def test_a_program_may_end_while_daemon_threads_make_guarded_calls(guard: str) -> None:
     program = f"""
-    import threading
+    import logging, threading
     from codomyrmex.service_mesh import *
+
+    logging.lastResort = None
 
     def works(*args):
         return sum(range(50))
