@@ -11,6 +11,7 @@ use service_mesh::{Answer, Outcome};
 
 use crate::config::CircuitBreakerRules;
 use crate::errors::models;
+use crate::guarded::CallOut;
 use crate::instance::text;
 use crate::predicates::{asked_to_wait, error_outcome, matches};
 use crate::seconds::{duration, kind};
@@ -66,7 +67,7 @@ impl<'py> Judges<'_, 'py> {
 
     fn classified(&self, result: &Bound<'py, PyAny>, error: &Bound<'py, PyAny>) -> PyResult<Option<Answer>> {
         let Some(classify) = self.classify else { return Ok(None) };
-        let said = classify.call1((result, error))?;
+        let said = classify.call_out([result, error])?;
         if said.is_none() { Ok(None) } else { read(&said).map(Some) }
     }
 
@@ -80,7 +81,7 @@ impl<'py> Judges<'_, 'py> {
 /// Whether `judge` calls this result failed; none if it does not judge results.
 fn failed(judge: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
     match judge.getattr_opt(intern!(judge.py(), "failed_result"))? {
-        Some(failed) if !failed.is_none() => failed.call1((result,))?.is_truthy().map(Some),
+        Some(failed) if !failed.is_none() => failed.call_out([result])?.is_truthy().map(Some),
         _ => Ok(None),
     }
 }

@@ -11,11 +11,13 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit, intern};
-use service_mesh::{Answer, Attempt, CallErrorKind, Refused, ServiceProxy as Core, Verdict};
+use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, intern};
+use service_mesh::{Answer, Attempt, CallErrorKind, Outcome, Refused, ServiceProxy as Core, Verdict};
 
 use crate::answer::Judges;
+use crate::circuit_breaker::CircuitBreaker;
 use crate::errors::{circuit_open_error, no_healthy_instance_error};
+use crate::guarded::CallOut;
 use crate::instance::text;
 use crate::load_balancer::Object;
 use crate::seconds::duration;
@@ -28,8 +30,8 @@ const QUESTIONS: usize = 16;
 /// What a call remembers of its attempts.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// The last error of its own.
-    pub(crate) last: Option<PyErr>,
+    /// The last error of its own, as an object: its traceback may lead back to the call, and the collector is shown it.
+    last: Option<Py<PyAny>>,
     /// The ids of the instances that it tried, where Python chooses.
     tried: Vec<String>,
     /// Says first what an attempt means, where the call was asked for with it.
@@ -39,6 +41,10 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn classified_by(classify: Option<Py<PyAny>>) -> Self {
         Self { classify, ..Self::default() }
+    }
+
+    fn take_last(&mut self, py: Python<'_>) -> Option<PyErr> {
+        self.last.take().map(|last| PyErr::from_value(last.into_bound(py)))
     }
 }
 
@@ -63,7 +69,7 @@ impl Parts {
             Chooser::Ours => call.admit(),
             Chooser::Subclass { .. } | Chooser::Foreign { .. } => self.admit_chosen(py, call, memory)?,
         };
-        admitted.map_err(|refused| self.refusal(py, &refused, memory.last.take()))
+        admitted.map_err(|refused| self.refusal(py, &refused, memory.take_last(py)))
     }
 
     /// Admits whomever a balancer chooses that is not ours, or that picks in its own way.
@@ -97,7 +103,7 @@ impl Parts {
             for exclude in [[tried, asked].concat(), asked.to_vec()] {
                 let options = PyDict::new(py);
                 options.set_item("exclude", PyList::new(py, &exclude)?)?;
-                let instance = get_instance.call((), Some(&options))?;
+                let instance = get_instance.call_out_with(&PyTuple::empty(py), Some(&options))?;
                 if !instance.is_none() {
                     let id = self.known(&instance)?;
                     return Ok((!asked.contains(&id)).then_some(id));
@@ -107,7 +113,7 @@ impl Parts {
         }
         let mut again = None;
         for _ in 0..QUESTIONS {
-            let instance = get_instance.call0()?;
+            let instance = get_instance.call_out([])?;
             if instance.is_none() {
                 break;
             }
@@ -162,15 +168,15 @@ impl Parts {
         if self.is_guarded {
             let before = [func.clone(), instance.clone()];
             let args = PyTuple::new(py, before.into_iter().chain(args.iter()).collect::<Vec<_>>())?;
-            return self.circuit_breaker.bind(py).call_method(intern!(py, "execute"), args, kwargs);
+            return self.circuit_breaker.bind(py).getattr(intern!(py, "execute"))?.call_out_with(&args, kwargs);
         }
         match (args.len(), kwargs) {
-            (0, None) => func.call1((instance,)),
-            (1, None) => func.call1((instance, args.get_item(0)?)),
-            (2, None) => func.call1((instance, args.get_item(0)?, args.get_item(1)?)),
+            (0, None) => func.call_out([instance]),
+            (1, None) => func.call_out([instance, &*args.get_borrowed_item(0)?]),
+            (2, None) => func.call_out([instance, &*args.get_borrowed_item(0)?, &*args.get_borrowed_item(1)?]),
             _ => {
                 let all = PyTuple::new(py, std::iter::once(instance.clone()).chain(args.iter()).collect::<Vec<_>>())?;
-                func.call(all, kwargs)
+                func.call_out_with(&all, kwargs)
             }
         }
     }
@@ -198,15 +204,35 @@ impl Parts {
         };
         let number = attempt.number();
         let last_one = attempts_at_most().is_some_and(|most| number >= most) || self.policy == Policy::Executes;
-        match attempt.settle(if last_one { answer.retryable(false) } else { answer }) {
+        let verdict = attempt.settle(if last_one { answer.retryable(false) } else { answer });
+        self.note(py, answer.outcome(), result.as_ref().err());
+        match verdict {
             Verdict::Return => self.returned(py, result, number, memory),
-            Verdict::Refused(refused) => Err(self.refusal(py, &refused, result.err().or_else(|| memory.last.take()))),
+            Verdict::Refused(refused) => Err(self.refusal(py, &refused, result.err().or_else(|| memory.take_last(py)))),
             Verdict::Retry { after, call } => {
                 if let Err(error) = result {
-                    memory.last = Some(error);
+                    memory.last = Some(error.into_value(py).into_any());
                 }
                 Ok(Next::Retry { after: self.wait(py, after, answer.earliest_retry(), number)?, call })
             }
+        }
+    }
+
+    /// The service's breaker keeps its last failure, as it does for calls of its own.
+    #[cold]
+    fn note(&self, py: Python<'_>, outcome: Outcome, error: Option<&PyErr>) {
+        if self.circuit.is_some()
+            && let Ok(breaker) = self.circuit_breaker.bind(py).cast::<CircuitBreaker>()
+        {
+            breaker.get().note(py, outcome, error.map(|error| error.value(py).as_any()));
+        }
+    }
+
+    /// After a success that nobody judged: the service's breaker lets go of the failure that it keeps, if it has recovered.
+    #[inline]
+    pub(crate) fn tidy(&self, py: Python<'_>) {
+        if self.circuit.as_ref().is_some_and(|circuit| !circuit.is_plain()) {
+            self.note(py, Outcome::Success, None);
         }
     }
 
@@ -222,7 +248,7 @@ impl Parts {
         let last_one = attempts_at_most().is_some_and(|most| number >= most) || self.policy == Policy::Executes;
         match attempt.stop(Answer::failure().retryable(!last_one)) {
             Ok((after, call)) => Ok(Next::Retry { after: self.wait(py, after, None, number)?, call }),
-            Err(refused) => Err(self.refusal(py, &refused, memory.last.take())),
+            Err(refused) => Err(self.refusal(py, &refused, memory.take_last(py))),
         }
     }
 
@@ -238,10 +264,10 @@ impl Parts {
             Err(error) => error,
         };
         if number > 1 {
-            self.note(py, &error, number);
+            self.add_note(py, &error, number);
         }
         // A breaker of the user's own may have refused this attempt; the failure before it is its cause.
-        if let Some(last) = memory.last.take()
+        if let Some(last) = memory.take_last(py)
             && crate::errors::models(py)?.is_refusal(error.value(py).as_any())?
             && error.cause(py).is_none()
         {
@@ -256,7 +282,8 @@ impl Parts {
             return Ok(wait(after));
         }
         let policy = self.retry_policy.bind(py);
-        let delay = policy.call_method1(intern!(py, "get_delay"), (number - 1,))?;
+        let retry = (number - 1).into_bound_py_any(py)?;
+        let delay = policy.getattr(intern!(py, "get_delay"))?.call_out([&retry])?;
         Ok(wait(duration("get_delay", &delay)?.max(earliest.unwrap_or_default())))
     }
 
@@ -296,13 +323,13 @@ impl Parts {
             error.set_cause(py, Some(last));
         }
         if attempts > 1 {
-            self.note(py, &error, attempts);
+            self.add_note(py, &error, attempts);
         }
         error
     }
 
     /// Says of an error that is about to be raised how many attempts there were.
-    fn note(&self, py: Python<'_>, error: &PyErr, attempts: u32) {
+    fn add_note(&self, py: Python<'_>, error: &PyErr, attempts: u32) {
         let note = format!("the call of {} ended after {attempts} attempts", self.name(py));
         // An error that takes no notes is as good without.
         drop(error.value(py).call_method1(intern!(py, "add_note"), (note,)));
@@ -428,7 +455,9 @@ impl Call {
     fn returned(&self, py: Python<'_>, result: Bound<'_, PyAny>) -> PyResult<Option<f64>> {
         let (attempt, mut memory) = self.attempt()?;
         if memory.classify.is_none() && !self.parts.judges_results(py)? {
-            return match attempt.settle(Answer::success()) {
+            let verdict = attempt.settle(Answer::success());
+            self.parts.tidy(py);
+            return match verdict {
                 Verdict::Return => Ok(None),
                 _ => Err(PyRuntimeError::new_err("a success is final")),
             };
@@ -461,7 +490,13 @@ impl Call {
         visit.call(&self.proxy)?;
         // Who holds the lock now is in another thread, and then the call is in use.
         let Ok(state) = self.state.try_lock() else { return Ok(()) };
-        visit.call(&state.memory.classify)
+        visit.call(&state.memory.classify)?;
+        visit.call(&state.memory.last)
+    }
+
+    fn __clear__(&self) {
+        let (step, memory) = self.take();
+        drop((step, memory));
     }
 }
 

@@ -25,7 +25,7 @@ use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, whole};
 use crate::errors::{circuit_open_error, models};
 use crate::event::circuit_event;
 use crate::filled::Filled;
-use crate::guarded::{calling_frame, is_coroutine};
+use crate::guarded::{CallOut, calling_frame, is_coroutine};
 use crate::log::Log;
 use crate::permit::{Permit, Ready};
 use crate::predicates::{error_outcome, result_outcome};
@@ -235,10 +235,10 @@ impl CircuitBreaker {
         let circuit = slf.get().circuit();
         if circuit.is_hooked() {
             let permit = Self::admit(slf)?;
-            return Self::settle(slf, permit, func.call(args, kwargs));
+            return Self::settle(slf, permit, func.call_out_with(args, kwargs));
         }
         match circuit.core.try_acquire() {
-            Ok(permit) => Self::settle(slf, Some(permit), func.call(args, kwargs)),
+            Ok(permit) => Self::settle(slf, Some(permit), func.call_out_with(args, kwargs)),
             Err(refusal) => Self::refuse(slf, func, refusal),
         }
     }
@@ -428,10 +428,12 @@ impl CircuitBreaker {
             Some(config) if !config.is_none() => config.cast::<CircuitBreakerRules>().cloned().map_err(|_| {
                 PyTypeError::new_err(format!("config must be a CircuitBreakerConfig, not {}", kind(config)))
             })?,
-            _ => CLASS.import(py, "codomyrmex.service_mesh.models", "CircuitBreakerConfig")?.call0()?.cast_into()?,
+            _ => {
+                CLASS.import(py, "codomyrmex.service_mesh.models", "CircuitBreakerConfig")?.call_out([])?.cast_into()?
+            }
         };
         if !config.get().is_complete() {
-            config.call_method0(intern!(py, "_complete"))?;
+            config.getattr(intern!(py, "_complete"))?.call_out([])?;
         }
         let circuit = self.circuit();
         let before = self.kept().config.replace(config.clone().unbind());
@@ -693,7 +695,7 @@ impl CircuitBreaker {
         if !this.hooks.can_execute {
             return this.core().try_acquire_owned().map(Some).map_err(|refusal| this.refused(py, refusal));
         }
-        if slf.call_method0(intern!(py, "can_execute"))?.is_truthy()? {
+        if slf.getattr(intern!(py, "can_execute"))?.call_out([])?.is_truthy()? {
             return Ok(this.core().try_acquire_owned().ok());
         }
         let core = this.core();
@@ -724,11 +726,11 @@ impl CircuitBreaker {
         static IS_COROUTINE_FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         let error = slf.get().refused(py, refusal);
-        if !IS_COROUTINE_FUNCTION.import(py, "inspect", "iscoroutinefunction")?.call1((func,))?.is_truthy()? {
+        if !IS_COROUTINE_FUNCTION.import(py, "inspect", "iscoroutinefunction")?.call_out([func])?.is_truthy()? {
             return Err(error);
         }
         // Not asked again when it is awaited: one call is refused once, and listeners hear of it once.
-        LATER.import(py, HELPERS, "refused_when_awaited")?.call1((error,))
+        LATER.import(py, HELPERS, "refused_when_awaited")?.call_out([func, error.value(py).as_any()])
     }
 
     // ----- verdicts -----
@@ -804,10 +806,10 @@ impl CircuitBreaker {
         let (this, py) = (slf.get(), slf.py());
         let told = match outcome {
             Outcome::Success if this.hooks.record_success => {
-                this.at_verdict(permit, || slf.call_method0(intern!(py, "record_success")))
+                this.at_verdict(permit, || slf.getattr(intern!(py, "record_success"))?.call_out([]))
             }
             Outcome::Failure if this.hooks.record_failure => {
-                this.at_verdict(permit, || slf.call_method0(intern!(py, "record_failure")))
+                this.at_verdict(permit, || slf.getattr(intern!(py, "record_failure"))?.call_out([]))
             }
             _ => {
                 match permit {
@@ -863,7 +865,7 @@ impl CircuitBreaker {
     }
 
     /// The last failure is kept for as long as there may be a refusal whose cause it is.
-    fn note(&self, py: Python<'_>, outcome: Outcome, error: Option<&Bound<'_, PyAny>>) {
+    pub(crate) fn note(&self, py: Python<'_>, outcome: Outcome, error: Option<&Bound<'_, PyAny>>) {
         if outcome == Outcome::Failure
             && let Some(error) = error
             && self.core().state() != CircuitState::Closed
@@ -907,7 +909,7 @@ pub(crate) fn awaited<'py>(
     coroutine: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    AWAITED.import(breaker.py(), HELPERS, "awaited")?.call1((breaker, coroutine))
+    AWAITED.import(breaker.py(), HELPERS, "awaited")?.call_out([breaker.as_any(), &coroutine])
 }
 
 /// Tells the log and Python's listeners what has happened.
@@ -928,7 +930,7 @@ fn tell(kept: &Weak<Mutex<Kept>>, event: &Event) {
         match told {
             Ok(told) => {
                 for listener in listeners {
-                    if let Err(error) = listener.call1(py, (&told,)) {
+                    if let Err(error) = listener.bind(py).call_out([&told]) {
                         error.write_unraisable(py, Some(listener.bind(py)));
                     }
                 }

@@ -2,17 +2,18 @@
 //!
 //! The dataclass in `models.py` is what Python sees; its base, [`CircuitBreakerRules`], has the same values as the core
 //! takes them, and knows the breakers that use them. Every assignment is checked here first: if the new whole is valid, the
-//! breakers are told, and only then is the attribute set.
+//! breakers are told, and only then is the attribute set. Assignments that race each change what the other has left.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 use service_mesh::{CircuitBreakerConfig, CircuitBreakerConfigBuilder, ConfigError, CountWindow, TimeWindow};
 
 use crate::errors::config_error;
-use crate::seconds::{duration, kind};
+use crate::seconds::{duration, finite_or_not, kind};
 
 /// What the core allows for its counts.
 const COUNTS: &str = "1 to 16777215";
@@ -78,26 +79,28 @@ impl CircuitBreakerRules {
         let normal = PyDict::new(py);
         for (name, value) in fields {
             let name = name.extract::<String>()?;
-            normal.set_item(&name, draft.change(&name, &value)?)?;
+            draft = Change::of(&name, &value)?.apply(draft);
+            normal.set_item(&name, as_read(&name, &value)?)?;
         }
-        self.publish(draft.finish(py)?);
+        let rules = draft.finish().map_err(|error| config_error(py, &error))?;
+        self.lock().publish(rules);
         Ok(normal)
     }
 
-    /// Checks a field that is about to be assigned, tells those who go by it, and gives back what is to be read.
-    fn _check<'py>(&self, name: &str, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = value.py();
-        let rules = {
-            let live = self.lock();
-            if !live.complete {
-                return Ok(value);
-            }
-            live.rules.clone()
-        };
-        let mut draft = Draft::of(&rules);
-        let normal = draft.change(name, &value)?;
-        self.publish(draft.finish(py)?);
-        Ok(normal)
+    /// Assigns an attribute. A field is checked first, and those who go by it are told before the attribute is set; from one
+    /// to the other no Python code runs, so that of two assignments that race the later one is what holds and what is read.
+    fn _assign(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let (this, py) = (slf.get(), slf.py());
+        let set =
+            SET.get_or_try_init(py, || py.get_type::<PyAny>().getattr("__setattr__").map(Bound::unbind))?.bind(py);
+        if !this.is_complete() {
+            return set.call1((slf, name, value)).map(drop);
+        }
+        let word = name.to_string_lossy();
+        let (change, normal) = (Change::of(&word, value)?, as_read(&word, value)?);
+        this.change(change).map_err(|error| config_error(py, &error))?;
+        set.call1((slf, name, normal)).map(drop)
     }
 }
 
@@ -117,24 +120,39 @@ impl CircuitBreakerRules {
         self.lock().followers.retain(|other| other.as_ptr().cast::<()>() != address);
     }
 
+    /// Whether it says of errors or results what they mean.
+    pub(crate) fn judges(&self) -> bool {
+        let live = self.lock();
+        live.rules.judges_errors() || live.rules.judges_results
+    }
+
     /// Whether the dataclass has given all its fields.
     pub(crate) fn is_complete(&self) -> bool {
         self.lock().complete
     }
 
-    fn publish(&self, rules: Rules) {
+    /// Makes one change to what holds now, whoever has changed it meanwhile.
+    fn change(&self, change: Change) -> Result<(), ConfigError> {
         let mut live = self.lock();
-        live.complete = true;
-        live.rules = rules;
-        // Under the lock, so that of two assignments that race the later one is the last that everybody hears of. It is
-        // Rust alone that runs here.
-        for follower in live.followers.iter().filter_map(Weak::upgrade) {
-            follower.follow(&live.rules);
-        }
+        let rules = change.apply(Draft::of(&live.rules)).finish()?;
+        live.publish(rules);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    /// Under the lock, so that of two assignments that race the later one is the last that everybody hears of. It is Rust
+    /// alone that runs here.
+    fn publish(&mut self, rules: Rules) {
+        self.complete = true;
+        self.rules = rules;
+        for follower in self.followers.iter().filter_map(Weak::upgrade) {
+            follower.follow(&self.rules);
+        }
     }
 }
 
@@ -157,53 +175,94 @@ impl Draft {
         }
     }
 
-    /// Sets one field, and gives back what is to be read of it. A name that is none of ours is left alone.
-    fn change<'py>(&mut self, name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let config = self.config.clone();
-        self.config = match name {
-            "failure_threshold" => config.failure_threshold(whole("failure_threshold", value, COUNTS)?),
-            "success_threshold" => config.success_threshold(whole("success_threshold", value, COUNTS)?),
-            "half_open_max_calls" => config.half_open_max_calls(whole("half_open_max_calls", value, COUNTS)?),
-            "consecutive" => config.consecutive(value.is_truthy()?),
-            "timeout_multiplier" => config.timeout_multiplier(number("timeout_multiplier", value)?),
-            "timeout_jitter_ratio" => config.timeout_jitter_ratio(number("timeout_jitter_ratio", value)?),
-            "timeout_seconds" => config.timeout(duration("timeout_seconds", value)?),
-            "timeout_max_seconds" => {
-                config.timeout_max(optional(value, |value| duration("timeout_max_seconds", value))?)
-            }
-            "probe_timeout_seconds" => {
-                config.probe_timeout(optional(value, |value| duration("probe_timeout_seconds", value))?)
-            }
-            "count_window" => config.count_window(optional(value, |value| count_window(&fields_of(value)?))?),
-            "time_window" => config.time_window(optional(value, |value| time_window(&fields_of(value)?))?),
-            "on" => {
-                check_errors("on", value)?;
-                self.judges_on = !value.is(value.py().get_type::<PyException>());
-                config
-            }
-            "ignore" => {
-                check_errors("ignore", value)?;
-                self.judges_ignore = !value.cast::<PyTuple>().is_ok_and(PyTupleMethods::is_empty);
-                config
-            }
-            "failed_result" => {
-                check_callable("failed_result", value)?;
-                self.judges_results = !value.is_none();
-                config
-            }
-            _ => config,
-        };
-        as_read(name, value)
+    fn with(mut self, set: impl FnOnce(CircuitBreakerConfigBuilder) -> CircuitBreakerConfigBuilder) -> Self {
+        self.config = set(self.config);
+        self
     }
 
-    fn finish(self, py: Python<'_>) -> PyResult<Rules> {
-        let config = self.config.build().map_err(|error| config_error(py, &error))?;
+    fn finish(self) -> Result<Rules, ConfigError> {
         Ok(Rules {
-            config: Arc::new(config),
+            config: Arc::new(self.config.build()?),
             judges_on: self.judges_on,
             judges_ignore: self.judges_ignore,
             judges_results: self.judges_results,
         })
+    }
+}
+
+/// What an assignment changes, read from Python already: no Python code runs while it is applied.
+struct Change(Box<dyn FnOnce(Draft) -> Draft>);
+
+impl Change {
+    /// The assignment of one field. A name that is none of ours changes nothing.
+    fn of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let change: Box<dyn FnOnce(Draft) -> Draft> = match name {
+            "failure_threshold" => {
+                let threshold = whole("failure_threshold", value, COUNTS)?;
+                Box::new(move |draft| draft.with(|config| config.failure_threshold(threshold)))
+            }
+            "success_threshold" => {
+                let threshold = whole("success_threshold", value, COUNTS)?;
+                Box::new(move |draft| draft.with(|config| config.success_threshold(threshold)))
+            }
+            "half_open_max_calls" => {
+                let calls = whole("half_open_max_calls", value, COUNTS)?;
+                Box::new(move |draft| draft.with(|config| config.half_open_max_calls(calls)))
+            }
+            "consecutive" => {
+                let consecutive = value.is_truthy()?;
+                Box::new(move |draft| draft.with(|config| config.consecutive(consecutive)))
+            }
+            "timeout_multiplier" => {
+                let multiplier = number("timeout_multiplier", value)?;
+                Box::new(move |draft| draft.with(|config| config.timeout_multiplier(multiplier)))
+            }
+            "timeout_jitter_ratio" => {
+                let ratio = number("timeout_jitter_ratio", value)?;
+                Box::new(move |draft| draft.with(|config| config.timeout_jitter_ratio(ratio)))
+            }
+            "timeout_seconds" => {
+                let timeout = duration("timeout_seconds", value)?;
+                Box::new(move |draft| draft.with(|config| config.timeout(timeout)))
+            }
+            "timeout_max_seconds" => {
+                let max = optional(value, |value| duration("timeout_max_seconds", value))?;
+                Box::new(move |draft| draft.with(|config| config.timeout_max(max)))
+            }
+            "probe_timeout_seconds" => {
+                let timeout = optional(value, |value| duration("probe_timeout_seconds", value))?;
+                Box::new(move |draft| draft.with(|config| config.probe_timeout(timeout)))
+            }
+            "count_window" => {
+                let window = optional(value, |value| count_window(&fields_of(value, "count_window", "CountWindow")?))?;
+                Box::new(move |draft| draft.with(|config| config.count_window(window)))
+            }
+            "time_window" => {
+                let window = optional(value, |value| time_window(&fields_of(value, "time_window", "TimeWindow")?))?;
+                Box::new(move |draft| draft.with(|config| config.time_window(window)))
+            }
+            "on" => {
+                check_errors("on", value)?;
+                let judges_on = !value.is(value.py().get_type::<PyException>());
+                Box::new(move |draft| Draft { judges_on, ..draft })
+            }
+            "ignore" => {
+                check_errors("ignore", value)?;
+                let judges_ignore = !value.cast::<PyTuple>().is_ok_and(PyTupleMethods::is_empty);
+                Box::new(move |draft| Draft { judges_ignore, ..draft })
+            }
+            "failed_result" => {
+                check_callable("failed_result", value)?;
+                let judges_results = !value.is_none();
+                Box::new(move |draft| Draft { judges_results, ..draft })
+            }
+            _ => Box::new(|draft| draft),
+        };
+        Ok(Self(change))
+    }
+
+    fn apply(self, draft: Draft) -> Draft {
+        self.0(draft)
     }
 }
 
@@ -290,8 +349,12 @@ fn time_window(fields: &Bound<'_, PyDict>) -> PyResult<TimeWindow> {
     window.build().map_err(|error| config_error(fields.py(), &error))
 }
 
-/// The fields of a dataclass.
-fn fields_of<'py>(window: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+/// The fields of a window, which is an instance of this class of ours.
+fn fields_of<'py>(window: &Bound<'py, PyAny>, field: &str, class: &str) -> PyResult<Bound<'py, PyDict>> {
+    let py = window.py();
+    if !window.is_instance(&py.import("codomyrmex.service_mesh.models")?.getattr(class)?)? {
+        return Err(PyTypeError::new_err(format!("{field} must be a {class} or None, not {}", kind(window))));
+    }
     Ok(window.getattr("__dict__")?.cast_into()?)
 }
 
@@ -313,8 +376,9 @@ pub(crate) fn whole(field: &'static str, value: &Bound<'_, PyAny>, allowed: &'st
     })
 }
 
+/// Any number. An integer that no float can hold is read as infinite, and told to be out of range by whoever asks for it.
 pub(crate) fn number(field: &'static str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
-    value.extract().map_err(|_| PyTypeError::new_err(format!("{field} must be a number, not {}", kind(value))))
+    finite_or_not(value).map_err(|_| PyTypeError::new_err(format!("{field} must be a number, not {}", kind(value))))
 }
 
 /// Refuses what says nothing of an error: only types, callables and tuples of them do.

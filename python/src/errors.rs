@@ -7,6 +7,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 use service_mesh::{CircuitState, ConfigError, RefusalReason};
 
+use crate::guarded::CallOut;
+
 /// What `models.py` defines and this crate needs. Looked up when it is first needed, since that module imports this one.
 pub(crate) struct Models {
     circuit_open_error: Py<PyType>,
@@ -67,7 +69,7 @@ pub(crate) fn circuit_open_error(
         known.set_item("reason", reason.as_str())?;
         known.set_item("retry_after", retry_after.map(|wait| wait.as_secs_f64()))?;
         known.set_item("last_failure", last_failure)?;
-        models.circuit_open_error.bind(py).call((text,), Some(&known))
+        models.circuit_open_error.bind(py).call_out_with(&(text,).into_pyobject(py)?, Some(&known))
     };
     build().map_or_else(|error| error, PyErr::from_value)
 }
@@ -78,7 +80,7 @@ pub(crate) fn no_healthy_instance_error(py: Python<'_>, service: &str) -> PyErr 
         let known = PyDict::new(py);
         known.set_item("service", service)?;
         let text = format!("No healthy instances for {service}");
-        models(py)?.no_healthy_instance_error.bind(py).call((text,), Some(&known))
+        models(py)?.no_healthy_instance_error.bind(py).call_out_with(&(text,).into_pyobject(py)?, Some(&known))
     };
     build().map_or_else(|error| error, PyErr::from_value)
 }
@@ -90,7 +92,7 @@ pub(crate) fn config_error(py: Python<'_>, error: &ConfigError) -> PyErr {
         known.set_item("field", error.field())?;
         known.set_item("value", error.value())?;
         known.set_item("allowed", error.allowed())?;
-        models(py)?.config_error.bind(py).call((error.to_string(),), Some(&known))
+        models(py)?.config_error.bind(py).call_out_with(&(error.to_string(),).into_pyobject(py)?, Some(&known))
     };
     build().map_or_else(|error| error, PyErr::from_value)
 }

@@ -6,6 +6,7 @@ use pyo3::types::{PyDict, PyType};
 use service_mesh::{Event, EventKind, Transition, TransitionReason, TripReason};
 
 use crate::errors::models;
+use crate::guarded::CallOut;
 
 /// The `CircuitEvent` of what happened to the one called `name`.
 pub(crate) fn circuit_event<'py>(py: Python<'py>, name: &str, event: &Event) -> PyResult<Bound<'py, PyAny>> {
@@ -53,7 +54,7 @@ pub(crate) fn circuit_event<'py>(py: Python<'py>, name: &str, event: &Event) -> 
     };
     let renamed = Event { name: name.into(), kind: event.kind.clone() };
     told.set_item("text", renamed.to_string())?;
-    class.call((name, kind), Some(&told))
+    class.call_out_with(&(name, kind).into_pyobject(py)?, Some(&told))
 }
 
 fn tell_transition(told: &Bound<'_, PyDict>, transition: &Transition) -> PyResult<()> {

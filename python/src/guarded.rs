@@ -15,15 +15,19 @@
 //! 4. A reference that the interpreter gives back as new is ours, and becomes one [`Bound`] or is handed on once.
 #![allow(unsafe_code, reason = "the one module of this crate that may")]
 
+use std::any::Any;
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString, c_int, c_void};
+use std::hint::black_box;
 use std::mem::offset_of;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
@@ -127,8 +131,17 @@ pub(crate) fn calling_frame(_py: Python<'_>) -> usize {
 /// Ordering: Relaxed. It is stored while the module is imported, before anything can be decorated.
 static COROUTINE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(ptr::null_mut());
 
-/// Looks up what the hot path compares with.
+/// `types.MethodType`.
+fn method(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static METHOD: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    METHOD.import(py, "types", "MethodType")
+}
+
+/// Looks up what the hot path compares with, and what could not be imported any more while the interpreter finalizes.
 pub(crate) fn prepare(py: Python<'_>) -> PyResult<()> {
+    method(py)?;
+    VECTORCALL.store(black_box(ffi::PyObject_Vectorcall as *mut c_void), Ordering::Relaxed);
+    CALL.store(black_box(ffi::PyObject_Call as *mut c_void), Ordering::Relaxed);
     let coroutine = py.import("types")?.getattr("CoroutineType")?.cast_into::<PyType>()?;
     // Never given back: the interpreter holds this type for ever anyway.
     COROUTINE.store(coroutine.into_ptr().cast(), Ordering::Relaxed);
@@ -347,7 +360,7 @@ impl Pair {
         unsafe { ptr::copy_nonoverlapping(values, all[2..].as_mut_ptr(), positional + named) };
         let count = (1 + positional) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
         // SAFETY: by 1 and 3; the instance is alive for as long as its borrow, and what lies before it may be written to.
-        unsafe { ffi::PyObject_Vectorcall(self.func, all.as_mut_ptr().add(1), count, names) }
+        unsafe { vectorcall(self.func, all.as_mut_ptr().add(1), count, names) }
     }
 
     /// The same with many arguments.
@@ -356,7 +369,7 @@ impl Pair {
         attached(|py| {
             let (positional, keywords) = arguments.collect(py)?;
             let all = PyTuple::new(py, [instance.bind(py).clone()].into_iter().chain(positional).collect::<Vec<_>>())?;
-            self.func(py).call(all, keywords.as_ref())
+            self.func(py).call_out_with(&all, keywords.as_ref())
         })
     }
 
@@ -431,7 +444,7 @@ impl Pair {
     fn run(&self, Arguments { values, count, names }: Arguments) -> *mut ffi::PyObject {
         // SAFETY: by 1 and 3. The flag in `count`, that `values[-1]` may be written meanwhile, is our caller's promise, and we
         // do not use it ourselves.
-        unsafe { ffi::PyObject_Vectorcall(self.func, values, count, names) }
+        unsafe { vectorcall(self.func, values, count, names) }
     }
 
     /// A call that is a probe, or timed, or refused.
@@ -518,7 +531,7 @@ impl Pair {
             let (positional, keywords) = arguments.collect(py)?;
             let mut all = vec![self.func(py)];
             all.extend(positional);
-            self.guard(py).getattr(name(py))?.call(PyTuple::new(py, all)?, keywords.as_ref())
+            self.guard(py).getattr(name(py))?.call_out_with(&PyTuple::new(py, all)?, keywords.as_ref())
         })
     }
 
@@ -527,7 +540,7 @@ impl Pair {
     fn call_method(&self, arguments: Arguments, name: Name) -> *mut ffi::PyObject {
         attached(|py| {
             let (positional, keywords) = arguments.collect(py)?;
-            self.guard(py).getattr(name(py))?.call(PyTuple::new(py, positional)?, keywords.as_ref())
+            self.guard(py).getattr(name(py))?.call_out_with(&PyTuple::new(py, positional)?, keywords.as_ref())
         })
     }
 
@@ -574,14 +587,131 @@ impl Arguments {
     }
 }
 
+// ----- calls of Python, whose thread may end in them -----
+
+/// What a user gave us to call, called so that his thread may end meanwhile.
+///
+/// Before Python 3.14, a daemon thread that comes back to an interpreter which finalizes is ended where it stands, by
+/// `pthread_exit`: the stack is unwound, through the Rust that made the call, and that ends the process. Here the thread waits
+/// for the end of the process instead, as it does from Python 3.14 on. `PyO3` does the same where it attaches (its
+/// `HangThread`), and not where it calls; so what runs for long or waits goes through here.
+pub(crate) trait CallOut<'py> {
+    /// Calls it with these arguments, at most three.
+    fn call_out<const N: usize>(&self, arguments: [&Bound<'py, PyAny>; N]) -> PyResult<Bound<'py, PyAny>>;
+
+    /// Calls it with as many as there are.
+    fn call_out_with(
+        &self,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>>;
+}
+
+impl<'py> CallOut<'py> for Bound<'py, PyAny> {
+    #[inline]
+    fn call_out<const N: usize>(&self, arguments: [&Self; N]) -> PyResult<Self> {
+        const { assert!(N <= 3) }
+        // The first place is the callable's, which may put the receiver of a bound method there.
+        let mut values = [ptr::null_mut(); 4];
+        for (value, argument) in values[1..].iter_mut().zip(arguments) {
+            *value = argument.as_ptr();
+        }
+        let count = N | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        // SAFETY: the token of a `Bound` shows that we are attached. There are N arguments behind the first place, which the
+        // flag lends; what comes back is new, or null with an error set.
+        unsafe {
+            let result = vectorcall(self.as_ptr(), values.as_mut_ptr().add(1), count, ptr::null_mut());
+            Bound::from_owned_ptr_or_err(self.py(), result)
+        }
+    }
+
+    fn call_out_with(&self, args: &Bound<'py, PyTuple>, kwargs: Option<&Bound<'py, PyDict>>) -> PyResult<Self> {
+        let end = HereTheThreadEnds;
+        // SAFETY: as above; what is loaded is `PyObject_Call`, or null.
+        let result = unsafe {
+            let kwargs = kwargs.map_or(ptr::null_mut(), Bound::as_ptr);
+            match std::mem::transmute::<*mut c_void, Option<Call>>(CALL.load(Ordering::Relaxed)) {
+                Some(call) => call(self.as_ptr(), args.as_ptr(), kwargs),
+                None => ffi::PyObject_Call(self.as_ptr(), args.as_ptr(), kwargs),
+            }
+        };
+        std::mem::forget(end);
+        // SAFETY: what comes back is new, or null with an error set.
+        unsafe { Bound::from_owned_ptr_or_err(self.py(), result) }
+    }
+}
+
+/// Stands in a frame that calls Python. It is forgotten when the call comes back, and dropped when the stack is unwound: no
+/// panic comes from Python, so that it is the thread that ends.
+struct HereTheThreadEnds;
+
+impl Drop for HereTheThreadEnds {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// # Safety
+/// As of `PyObject_Vectorcall`.
+#[inline]
+unsafe fn vectorcall(
+    callable: *mut ffi::PyObject,
+    values: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let end = HereTheThreadEnds;
+    // SAFETY: our caller's; what is loaded is `PyObject_Vectorcall`, or null.
+    let result = unsafe {
+        match std::mem::transmute::<*mut c_void, Option<Vectorcall>>(VECTORCALL.load(Ordering::Relaxed)) {
+            Some(call) => call(callable, values, count, names),
+            None => ffi::PyObject_Vectorcall(callable, values, count, names),
+        }
+    };
+    std::mem::forget(end);
+    result
+}
+
+type Vectorcall = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *const *mut ffi::PyObject,
+    usize,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+type Call =
+    unsafe extern "C-unwind" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
+
+/// `PyObject_Vectorcall` and `PyObject_Call`, as functions that may unwind. `PyO3` declares that they do not, and what the
+/// compiler knows not to unwind has no place where it could be held up. So it must not know what is stored here, which
+/// `black_box` sees to: a static that only one value is ever stored to is seen through.
+///
+/// Ordering: Relaxed. They are stored while the module is imported, before anything can be called.
+static VECTORCALL: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+static CALL: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+// ----- results -----
+
 /// Runs what needs `PyO3`, in a slot that the interpreter has called attached, and gives its result back as a slot does.
 fn attached(body: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, PyAny>>) -> *mut ffi::PyObject {
     attached_with(|py| body(py).map(Bound::into_ptr)).unwrap_or(ptr::null_mut())
 }
 
-/// The same for any result; where there is none, the interpreter has the error.
+/// The same for any result; where there is none, the interpreter has the error. A panic is one, as in every method of `PyO3`'s.
 fn attached_with<R>(body: impl FnOnce(Python<'_>) -> PyResult<R>) -> Option<R> {
-    Python::attach(|py| body(py).map_err(|error| error.restore(py)).ok())
+    let run = |py: Python<'_>| {
+        let result = catch_unwind(AssertUnwindSafe(|| body(py))).unwrap_or_else(|panic| Err(error_of(panic.as_ref())));
+        result.map_err(|error| error.restore(py)).ok()
+    };
+    // SAFETY: by 1, we are attached. `Python::attach` would ask whether the interpreter is initialized, which it denies while
+    // it finalizes, and a finalizer may call us then.
+    unsafe { Python::attach_unchecked(run) }
+}
+
+fn error_of(panic: &(dyn Any + Send)) -> PyErr {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    PanicException::new_err(text.unwrap_or("panic").to_owned())
 }
 
 // ----- the type -----
@@ -688,12 +818,11 @@ unsafe extern "C" fn bind(
     _class: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     attached(|py| {
-        static METHOD: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         // SAFETY: by 1; without an instance it was looked up on the class.
         let (function, instance) =
             unsafe { (Bound::from_borrowed_ptr(py, function), Bound::from_borrowed_ptr_or_opt(py, instance)) };
         match instance.filter(|instance| !instance.is_none()) {
-            Some(instance) => METHOD.import(py, "types", "MethodType")?.call1((function, instance)),
+            Some(instance) => method(py)?.call1((function, instance)),
             None => Ok(function),
         }
     })

@@ -7,7 +7,7 @@
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -17,17 +17,19 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use service_mesh::{LoadBalancerStrategy, Registration};
 
 use crate::filled::Filled;
+use crate::guarded::CallOut;
 use crate::instance::{Fields, InstanceState, Weight, described, text};
 use crate::lease::Lease;
 use crate::seconds::{duration, kind};
-use crate::testing;
+use crate::testing::{self, ManualClock};
 
 /// Picks an instance for each call. See `load_balancer.py`.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh.load_balancer")]
 #[derive(Debug)]
 pub(crate) struct LoadBalancer {
     filled: Filled,
-    balancer: Arc<Balancer>,
+    /// Made by `__init__`, which is told of the clock.
+    balancer: OnceLock<Arc<Balancer>>,
 }
 
 /// What a balancer is to the objects that are registered with it.
@@ -282,13 +284,11 @@ impl std::fmt::Debug for Balancer {
 impl LoadBalancer {
     #[new]
     #[pyo3(
-        signature = (*_args, **kwargs),
+        signature = (*_args, **_kwargs),
         text_signature = "(strategy=None, instances=None, *, slow_start=None, clock=None)"
     )]
-    fn new(_args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let clock = testing::clock_of(kwargs)?;
-        let environment = testing::environment(clock.as_ref());
-        Ok(Self::of(service_mesh::LoadBalancer::builder().environment(environment).build()))
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { filled: Filled::YES, balancer: OnceLock::new() }
     }
 
     /// `slow_start` is how long the share of a new or recovered instance rises to what its weight says, where weights
@@ -301,9 +301,10 @@ impl LoadBalancer {
         slow_start: Option<&Bound<'_, PyAny>>,
         clock: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let _ = clock; // taken by `__new__`, where what goes by it is made
+        let clock = clock.map(testing::clock_of).transpose()?;
+        slf.get().balancer_in(clock);
         if let Some(slow_start) = slow_start {
-            slf.get().balancer.core.set_slow_start(duration("slow_start", slow_start)?);
+            slf.get().balancer().core.set_slow_start(duration("slow_start", slow_start)?);
         }
         if let Some(strategy) = strategy {
             slf.get().set_strategy(strategy)?;
@@ -319,12 +320,12 @@ impl LoadBalancer {
     /// How it picks: a `LoadBalancerStrategy`; its value, a `str`, may be assigned too.
     #[getter]
     fn strategy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        member_of(py, self.balancer.core.strategy())
+        member_of(py, self.balancer().core.strategy())
     }
 
     #[setter]
     fn set_strategy(&self, strategy: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.balancer.core.set_strategy(strategy_of(strategy)?);
+        self.balancer().core.set_strategy(strategy_of(strategy)?);
         Ok(())
     }
 
@@ -333,21 +334,21 @@ impl LoadBalancer {
     /// With the same host and port, connections in flight stay counted.
     #[pyo3(signature = (instance, /))]
     fn register(&self, instance: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        self.balancer.register(instance)
+        self.balancer().register(instance)
     }
 
     /// Takes an instance out and returns it; `None` if there is none with this id.
     fn deregister(&self, instance_id: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        self.balancer.deregister(instance_id.py(), &text(instance_id)?)
+        self.balancer().deregister(instance_id.py(), &text(instance_id)?)
     }
 
     /// Marks an instance, and the object itself, healthy or unhealthy. Whether there is one with this id.
     #[pyo3(signature = (instance_id, healthy = true))]
     fn mark_healthy(&self, py: Python<'_>, instance_id: &Bound<'_, PyAny>, healthy: bool) -> PyResult<bool> {
         let id = text(instance_id)?;
-        let Some(registration) = self.balancer.core.registration(&id) else { return Ok(false) };
-        self.balancer.object(py, &registration)?.bind(py).setattr(intern!(py, "healthy"), healthy)?;
-        self.balancer.refresh(py)?;
+        let Some(registration) = self.balancer().core.registration(&id) else { return Ok(false) };
+        self.balancer().object(py, &registration)?.bind(py).setattr(intern!(py, "healthy"), healthy)?;
+        self.balancer().refresh(py)?;
         Ok(true)
     }
 
@@ -363,7 +364,7 @@ impl LoadBalancer {
         key: Option<&Bound<'_, PyAny>>,
         exclude: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let balancer = &self.balancer;
+        let balancer = self.balancer();
         balancer.refresh(py)?;
         let picked = match (key, exclude) {
             (None, None) => balancer.core.pick(),
@@ -386,7 +387,7 @@ impl LoadBalancer {
         key: Option<&Bound<'_, PyAny>>,
         exclude: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Lease> {
-        let (py, balancer) = (slf.py(), &slf.get().balancer);
+        let (py, balancer) = (slf.py(), slf.get().balancer());
         if overrides_get_instance(slf)? {
             return Self::lease_of_own_choice(slf, key, exclude);
         }
@@ -404,12 +405,12 @@ impl LoadBalancer {
 
     /// How many connections to this instance are leased, without those that somebody else counts; 0 if there is none.
     fn leased(&self, instance_id: &Bound<'_, PyAny>) -> PyResult<u32> {
-        let registration = self.balancer.core.registration(&text(instance_id)?);
+        let registration = self.balancer().core.registration(&text(instance_id)?);
         Ok(registration.map_or(0, |registration| registration.in_flight()))
     }
 
     fn __len__(&self) -> usize {
-        self.balancer.core.registrations().len()
+        self.balancer().core.registrations().len()
     }
 
     /// A balancer without instances is one nevertheless.
@@ -425,9 +426,9 @@ impl LoadBalancer {
     /// Whether this instance, or one of this id, is registered.
     fn __contains__(&self, instance: &Bound<'_, PyAny>) -> PyResult<bool> {
         match instance.cast::<PyString>() {
-            Ok(id) => Ok(self.balancer.core.registration(&id.to_string_lossy()).is_some()),
+            Ok(id) => Ok(self.balancer().core.registration(&id.to_string_lossy()).is_some()),
             Err(_) => match instance.getattr_opt("id")? {
-                Some(id) => Ok(self.balancer.registration_of(&text(&id)?, instance).is_some()),
+                Some(id) => Ok(self.balancer().registration_of(&text(&id)?, instance).is_some()),
                 None => Ok(false),
             },
         }
@@ -435,9 +436,9 @@ impl LoadBalancer {
 
     /// The instance of this id.
     fn __getitem__(&self, py: Python<'_>, instance_id: &str) -> PyResult<Py<PyAny>> {
-        let registration = self.balancer.core.registration(instance_id);
+        let registration = self.balancer().core.registration(instance_id);
         let registration = registration.ok_or_else(|| pyo3::exceptions::PyKeyError::new_err(instance_id.to_owned()))?;
-        self.balancer.object(py, &registration)
+        self.balancer().object(py, &registration)
     }
 
     /// The instances by id, alive: what is put there is registered, what is deleted is taken out.
@@ -466,14 +467,15 @@ impl LoadBalancer {
         let (strategy, instances, attributes) = state;
         slf.get().set_strategy(&strategy)?;
         slf.getattr("__dict__")?.cast::<PyDict>()?.update(attributes.as_mapping())?;
-        instances.iter().try_for_each(|instance| slf.get().balancer.register(&instance).map(drop))
+        instances.iter().try_for_each(|instance| slf.get().balancer().register(&instance).map(drop))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if !self.filled.is_filled() {
             return Ok(());
         }
-        for registration in self.balancer.core.registrations() {
+        let Some(balancer) = self.balancer.get() else { return Ok(()) };
+        for registration in balancer.core.registrations() {
             if let Some(known) = registration.attachment::<Object>() {
                 visit.call(&known.object)?;
             }
@@ -482,22 +484,33 @@ impl LoadBalancer {
     }
 
     fn __clear__(&self) {
-        self.balancer.core.set_instances([]);
+        self.balancer().core.set_instances([]);
     }
 }
 
 impl LoadBalancer {
     pub(crate) fn of(core: service_mesh::LoadBalancer) -> Self {
-        Self { filled: Filled::YES, balancer: Arc::new(Balancer::new(core)) }
+        Self { filled: Filled::YES, balancer: OnceLock::from(Arc::new(Balancer::new(core))) }
     }
 
+    #[inline]
     pub(crate) fn balancer(&self) -> &Arc<Balancer> {
-        &self.balancer
+        // A subclass may have forgotten to call our `__init__`: then all is as by default.
+        self.balancer_in(None)
+    }
+
+    /// The balancer, which is made now if it is not yet.
+    #[inline]
+    fn balancer_in(&self, clock: Option<&Bound<'_, ManualClock>>) -> &Arc<Balancer> {
+        self.balancer.get_or_init(|| {
+            let environment = testing::environment(clock);
+            Arc::new(Balancer::new(service_mesh::LoadBalancer::builder().environment(environment).build()))
+        })
     }
 
     #[inline]
     fn pick_for(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<service_mesh::Picked>> {
-        let core = &self.balancer.core;
+        let core = &self.balancer().core;
         // Text where it lies, which nearly every key is.
         if let Ok(text) = key.cast::<PyString>()
             && let Ok(text) = text.to_str()
@@ -515,7 +528,7 @@ impl LoadBalancer {
     ) -> PyResult<Option<service_mesh::Picked>> {
         let excluded = ids_of(exclude)?;
         let excluded: Vec<&str> = excluded.iter().map(String::as_str).collect();
-        let core = &self.balancer.core;
+        let core = &self.balancer().core;
         Ok(match key.map(Key::of).transpose()? {
             None => core.pick_except(&excluded),
             Some(key) => core.pick_for_except(&key, &excluded),
@@ -537,20 +550,20 @@ impl LoadBalancer {
         if let Some(exclude) = exclude {
             options.set_item("exclude", exclude)?;
         }
-        let instance = slf.call_method(intern!(py, "get_instance"), (), Some(&options))?;
+        let instance = slf.getattr(intern!(py, "get_instance"))?.call_out_with(&PyTuple::empty(py), Some(&options))?;
         if instance.is_none() {
             return Err(nobody_healthy(py));
         }
         let id = text(&instance.getattr("id")?)?;
-        let lease = slf.get().balancer.core.acquire_where(|registered| registered.id == id);
+        let lease = slf.get().balancer().core.acquire_where(|registered| registered.id == id);
         Ok(Lease::of_own_choice(lease, instance.unbind()))
     }
 
     /// All objects, in order of registration.
     pub(crate) fn objects<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let registrations = self.balancer.core.registrations();
+        let registrations = self.balancer().core.registrations();
         let objects: PyResult<Vec<_>> =
-            registrations.iter().map(|registration| self.balancer.object(py, registration)).collect();
+            registrations.iter().map(|registration| self.balancer().object(py, registration)).collect();
         PyList::new(py, objects?)
     }
 }

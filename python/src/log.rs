@@ -7,13 +7,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
+use pyo3::{IntoPyObjectExt, intern};
 use service_mesh::{CircuitState, Environment, Event, EventKind, Timestamp};
 
 use crate::event::circuit_event;
+use crate::guarded::CallOut;
 
 const LOGGER: &str = "codomyrmex.service_mesh";
 
@@ -62,13 +63,14 @@ impl Log {
         };
         let told = tell(&logging, level, |logger| {
             let event = circuit_event(py, name, event)?;
-            let text = event.str()?.to_string_lossy().into_owned();
+            let text = event.getattr(intern!(py, "text"))?.extract::<String>()?;
             let text = if refusals > 1 { format!("{text}; {refusals} since the last record") } else { text };
             let extra = PyDict::new(py);
             extra.set_item("service_mesh", event)?;
             let more = PyDict::new(py);
             more.set_item("extra", extra)?;
-            logger.call_method(intern!(py, "log"), (level as u8, "%s", text), Some(&more)).map(drop)
+            let arguments = (level as u8, "%s", text).into_pyobject(py)?;
+            logger.getattr(intern!(py, "log"))?.call_out_with(&arguments, Some(&more)).map(drop)
         });
         unraised(py, told);
     }
@@ -91,7 +93,8 @@ pub(crate) fn retry(py: Python<'_>, attempts: u32, wait: Duration) {
     let Some(logging) = logging(py) else { return };
     let told = tell(&logging, Level::Debug, |logger| {
         let text = format!("retry in {wait:?} after {attempts} attempts");
-        logger.call_method1(intern!(py, "log"), (Level::Debug as u8, "%s", text)).map(drop)
+        let arguments = (Level::Debug as u8, "%s", text).into_pyobject(py)?;
+        logger.getattr(intern!(py, "log"))?.call_out_with(&arguments, None).map(drop)
     });
     unraised(py, told);
 }
@@ -117,7 +120,8 @@ fn tell(
         Ok::<_, PyErr>(logger.unbind())
     })?;
     let logger = logger.bind(py);
-    if logger.call_method1(intern!(py, "isEnabledFor"), (level as u8,))?.is_truthy()? {
+    let level = (level as u8).into_bound_py_any(py)?;
+    if logger.getattr(intern!(py, "isEnabledFor"))?.call_out([&level])?.is_truthy()? {
         write(logger)?;
     }
     Ok(())

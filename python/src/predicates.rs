@@ -13,6 +13,7 @@ use pyo3::types::{PyTuple, PyType};
 use service_mesh::{Answer, Outcome};
 
 use crate::errors::models;
+use crate::guarded::CallOut;
 
 /// Whether an error is one of `errors`: a type, a predicate, or a tuple of them.
 pub(crate) fn matches(errors: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -24,7 +25,7 @@ pub(crate) fn matches(errors: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> Py
         }
         return Ok(false);
     }
-    if errors.is_instance_of::<PyType>() { error.is_instance(errors) } else { errors.call1((error,))?.is_truthy() }
+    if errors.is_instance_of::<PyType>() { error.is_instance(errors) } else { errors.call_out([error])?.is_truthy() }
 }
 
 /// What an error means to those who hold `judge`, an object with `on` and `ignore`; it is not asked where it says nothing
@@ -46,7 +47,7 @@ pub(crate) fn error_outcome(judge: Option<&Bound<'_, PyAny>>, error: &Bound<'_, 
 /// What a value means to `judge`, an object with `failed_result`.
 pub(crate) fn result_outcome(judge: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>) -> PyResult<Outcome> {
     let failed = judge.getattr(intern!(judge.py(), "failed_result"))?;
-    let is_failure = !failed.is_none() && failed.call1((result,))?.is_truthy()?;
+    let is_failure = !failed.is_none() && failed.call_out([result])?.is_truthy()?;
     Ok(if is_failure { Outcome::Failure } else { Outcome::Success })
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn failed_answer(policy: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>
 pub(crate) fn asked_to_wait(answer: Answer, of: &Bound<'_, PyAny>) -> PyResult<Answer> {
     static RETRY_AFTER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let read = RETRY_AFTER.import(of.py(), "codomyrmex.service_mesh.retry", "retry_after_of")?;
-    let wait: Option<f64> = read.call1((of,))?.extract()?;
+    let wait: Option<f64> = read.call_out([of])?.extract()?;
     let wait = wait.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     Ok(wait.map_or(answer, |wait| answer.retry_after(wait)))
 }

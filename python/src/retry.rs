@@ -18,7 +18,7 @@ use service_mesh::{
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
 use crate::filled::Filled;
-use crate::guarded::is_coroutine;
+use crate::guarded::{CallOut, is_coroutine};
 use crate::log;
 use crate::predicates::{failed_answer, raised_answer};
 use crate::seconds::{duration, kind};
@@ -202,7 +202,7 @@ impl RetryPolicy {
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let began = this.begin();
-        let result = func.call(args, kwargs);
+        let result = func.call_out_with(args, kwargs);
         if let Ok(value) = &result {
             if is_coroutine(value) {
                 return awaited(slf, began, func, args, kwargs, value);
@@ -211,7 +211,7 @@ impl RetryPolicy {
                 return result;
             }
         }
-        Self::again(slf, began, result, &mut || func.call(args, kwargs))
+        Self::again(slf, began, result, &mut || func.call_out_with(args, kwargs))
     }
 
     /// Decorates a function.
@@ -538,7 +538,8 @@ impl RetryPolicy {
         if !slf.get().switches.has(DELAY) {
             return Ok(Some(testing::wait(wait)));
         }
-        let own = slf.call_method1(intern!(slf.py(), "get_delay"), (attempts - 1,))?;
+        let number = (attempts - 1).into_bound_py_any(slf.py())?;
+        let own = slf.getattr(intern!(slf.py(), "get_delay"))?.call_out([&number])?;
         let own = duration("get_delay", &own)?;
         Ok(Some(testing::wait(own.max(answer.earliest_retry().unwrap_or_default()))))
     }
@@ -553,7 +554,8 @@ impl RetryPolicy {
             Some(clock) => clock.into_bound(py),
             None => py.import(intern!(py, "time"))?.into_any(),
         };
-        sleeper.call_method1(intern!(py, "sleep"), (wait.as_secs_f64(),)).map(drop)
+        let seconds = wait.as_secs_f64().into_bound_py_any(py)?;
+        sleeper.getattr(intern!(py, "sleep"))?.call_out([&seconds]).map(drop)
     }
 
     fn change(&self, py: Python<'_>, change: impl FnOnce(RetryConfigBuilder) -> RetryConfigBuilder) -> PyResult<()> {
@@ -597,7 +599,9 @@ fn awaited<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let call = began.map(|retrying| RetryCall::new(policy, retrying));
-    AWAITED.import(policy.py(), HELPERS, "awaited")?.call1((policy, call, func, args, kwargs, first))
+    AWAITED
+        .import(policy.py(), HELPERS, "awaited")?
+        .call_out_with(&(policy, call, func, args, kwargs, first).into_pyobject(policy.py())?, None)
 }
 
 /// The same for a decorated function, which hands on what it got from it.

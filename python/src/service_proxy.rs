@@ -14,7 +14,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
-use pyo3::{Borrowed, PyTraverseError, PyVisit, intern};
+use pyo3::{Borrowed, IntoPyObjectExt, PyTraverseError, PyVisit, intern};
 use service_mesh::{
     Attempt, CallOptions, CircuitBreakerConfig, Event, EventKind, Explanation, Jitter, Refused,
     RetryBudget as CoreBudget, RetryBudgetConfig, RetryConfig, RetryPolicy as CorePolicy, ServiceProxy as Core,
@@ -26,7 +26,7 @@ use crate::circuit_breaker::{Circuit, CircuitBreaker};
 use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, number, whole};
 use crate::errors::config_error;
 use crate::event::circuit_event;
-use crate::guarded::is_coroutine;
+use crate::guarded::{CallOut, is_coroutine};
 use crate::instance::text;
 use crate::load_balancer::{Balancer, Key, LoadBalancer, overrides_get_instance};
 use crate::log::Log;
@@ -63,7 +63,7 @@ pub(crate) struct Parts {
     /// What must be known at once of the policy, where it is ours.
     switches: Option<Arc<Switches>>,
     /// The service's circuit, where it is the core's too.
-    circuit: Option<Arc<Circuit>>,
+    pub(crate) circuit: Option<Arc<Circuit>>,
     pub(crate) chooser: Chooser,
     pub(crate) policy: Policy,
     /// The breaker runs the attempts.
@@ -164,7 +164,7 @@ impl Listeners {
             }
             let listeners: Vec<_> = lock(&self.all).iter().map(|listener| listener.clone_ref(py)).collect();
             for listener in listeners {
-                let told = circuit_event(py, &event.name, event).and_then(|event| listener.call1(py, (event,)));
+                let told = circuit_event(py, &event.name, event).and_then(|event| listener.bind(py).call_out([&event]));
                 if let Err(error) = told {
                     error.write_unraisable(py, Some(listener.bind(py)));
                 }
@@ -269,8 +269,7 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (options, memory) = (CallOptions::new(), Memory::default());
-        Self::call_otherwise(slf, &slf.get().parts()?, &options, memory, func, args, kwargs)
+        Self::call_otherwise(slf, &slf.get().parts()?, None, func, args, kwargs)
     }
 
     /// Like `call`, with what was asked for this call alone.
@@ -281,19 +280,19 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (options, memory) = (asked.get().options(), asked.get().memory(slf.py()));
-        Self::call_otherwise(slf, &slf.get().parts()?, &options, memory, func, args, kwargs)
+        Self::call_otherwise(slf, &slf.get().parts()?, Some(asked), func, args, kwargs)
     }
 
     /// Like `call`, of one attempt: what a policy of the user's own calls again and again.
-    #[pyo3(signature = (func, /, *args, **kwargs))]
+    #[pyo3(signature = (asked, func, /, *args, **kwargs))]
     fn _call_once<'py>(
         slf: &Bound<'py, Self>,
+        asked: Option<&Bound<'py, Asked>>,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::call_with(slf, &slf.get().parts()?, &CallOptions::new(), Memory::default(), func, args, kwargs)
+        Self::call_with(slf, &slf.get().parts()?, asked, func, args, kwargs)
     }
 
     /// Whether it retries itself, or a policy of the user's own does, by its `execute`.
@@ -306,8 +305,7 @@ impl ServiceProxy {
     #[pyo3(signature = (asked = None))]
     fn _begin(slf: &Bound<'_, Self>, asked: Option<&Bound<'_, Asked>>) -> PyResult<Call> {
         let parts = slf.get().parts()?;
-        let options = asked.map_or_else(CallOptions::new, |asked| asked.get().options());
-        let memory = asked.map_or_else(Memory::default, |asked| asked.get().memory(slf.py()));
+        let (options, memory) = what_is_asked(slf.py(), asked);
         let call = parts.core.begin_owned(&options);
         Ok(Call::new(slf.clone().unbind(), parts.share(), call, memory))
     }
@@ -321,7 +319,8 @@ impl ServiceProxy {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         static CALL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        CALL.import(slf.py(), MODULE, "_call_async")?.call1((slf, slf.py().None(), func, args, kwargs))
+        CALL.import(slf.py(), MODULE, "_call_async")?
+            .call_out_with(&(slf, slf.py().None(), func, args, kwargs).into_pyobject(slf.py())?, None)
     }
 
     /// Decorates a function whose first argument is the instance, so that it is called without.
@@ -335,6 +334,8 @@ impl ServiceProxy {
     ///
     /// `classify(result, error)` says of each attempt what it means, as an `Answer`; where it gives `None`, the predicates
     /// of the breaker and the policy say it. What is no `Exception` and refusals are not asked about.
+    ///
+    /// A policy that overrides `execute` makes calls of one attempt, and what is asked holds for each of them.
     #[pyo3(signature = (*, key = None, timeout = None, explain = false, classify = None))]
     fn with_options<'py>(
         slf: &Bound<'py, Self>,
@@ -532,7 +533,7 @@ impl ServiceProxy {
     ) -> PyResult<Bound<'py, PyAny>> {
         static IS_COROUTINE_FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        if IS_COROUTINE_FUNCTION.import(py, "inspect", "iscoroutinefunction")?.call1((func,))?.is_truthy()? {
+        if IS_COROUTINE_FUNCTION.import(py, "inspect", "iscoroutinefunction")?.call_out([func])?.is_truthy()? {
             return Self::call_async(slf, func, args, kwargs);
         }
         Err(parts.refusal(py, refused, None))
@@ -543,19 +544,19 @@ impl ServiceProxy {
     fn call_otherwise<'py>(
         slf: &Bound<'py, Self>,
         parts: &Present,
-        options: &CallOptions,
-        memory: Memory,
+        asked: Option<&Bound<'py, Asked>>,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if parts.policy != Policy::Executes {
-            return Self::call_with(slf, parts, options, memory, func, args, kwargs);
+            return Self::call_with(slf, parts, asked, func, args, kwargs);
         }
         let py = slf.py();
-        let before = [slf.getattr(intern!(py, "_call_once"))?, func.clone()];
+        let asked = asked.map_or_else(|| py.None().into_bound(py), |asked| asked.as_any().clone());
+        let before = [slf.getattr(intern!(py, "_call_once"))?, asked, func.clone()];
         let args = PyTuple::new(py, before.into_iter().chain(args.iter()).collect::<Vec<_>>())?;
-        parts.retry_policy.bind(py).call_method(intern!(py, "execute"), args, kwargs)
+        parts.retry_policy.bind(py).getattr(intern!(py, "execute"))?.call_out_with(&args, kwargs)
     }
 
     /// The call itself, from its begin.
@@ -563,14 +564,14 @@ impl ServiceProxy {
     fn call_with<'py>(
         slf: &Bound<'py, Self>,
         parts: &Present,
-        options: &CallOptions,
-        mut memory: Memory,
+        asked: Option<&Bound<'py, Asked>>,
         func: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let attempt = parts.admit(py, parts.core.begin(options), &mut memory)?;
+        let (options, mut memory) = what_is_asked(py, asked);
+        let attempt = parts.admit(py, parts.core.begin(&options), &mut memory)?;
         let instance = parts.instance(py, &attempt)?;
         let result = parts.invoke(func, &instance, args, kwargs);
         Self::go_on(slf, parts, memory, attempt, result, func, args, kwargs)
@@ -597,7 +598,9 @@ impl ServiceProxy {
             {
                 let limit = attempt.time_left().map(|left| left.as_secs_f64());
                 let call = Call::running(slf.clone().unbind(), parts.share(), attempt.into_owned(), memory);
-                return BEGUN.import(py, MODULE, "_begun")?.call1((call, coroutine, limit, func, args, kwargs));
+                return BEGUN
+                    .import(py, MODULE, "_begun")?
+                    .call_out_with(&(call, coroutine, limit, func, args, kwargs).into_pyobject(py)?, None);
             }
             match parts.settle(py, attempt, result, &mut memory)? {
                 Next::Return(result) => return Ok(result),
@@ -610,6 +613,11 @@ impl ServiceProxy {
             }
         }
     }
+}
+
+/// What was asked for one call, if anything was.
+fn what_is_asked(py: Python<'_>, asked: Option<&Bound<'_, Asked>>) -> (CallOptions, Memory) {
+    asked.map_or_else(Default::default, |asked| (asked.get().options(), asked.get().memory(py)))
 }
 
 /// The parts that a call began with.
@@ -696,6 +704,9 @@ impl Parts {
                         "instance_circuit_breaker must be a CircuitBreakerConfig or None, not {kind}"
                     ))
                 })?;
+                if config.get().judges() {
+                    same_predicates(config.as_any(), circuit_breaker)?;
+                }
                 let follower = Arc::new(InstanceRules::default());
                 config.get().attach(&follower);
                 let present = lock(&follower.0).take().unwrap_or_default();
@@ -863,8 +874,24 @@ impl Parts {
             Some(clock) => clock.bind(py).as_any().clone(),
             None => py.import(intern!(py, "time"))?.into_any(),
         };
-        waits.call_method1(intern!(py, "sleep"), (after.as_secs_f64(),)).map(drop)
+        let seconds = after.as_secs_f64().into_bound_py_any(py)?;
+        waits.getattr(intern!(py, "sleep"))?.call_out([&seconds]).map(drop)
     }
+}
+
+/// What an attempt means is one thing to both circuits: the instances' configuration has no predicates of its own.
+fn same_predicates(config: &Bound<'_, PyAny>, circuit_breaker: &Bound<'_, PyAny>) -> PyResult<()> {
+    let of_service = circuit_breaker.getattr_opt("config")?;
+    for name in ["on", "ignore", "failed_result"] {
+        let (own, default) = (config.getattr(name)?, config.get_type().call0()?.getattr(name)?);
+        let service = of_service.as_ref().map(|config| config.getattr_opt(name)).transpose()?.flatten();
+        if !own.eq(&default)? && !service.is_some_and(|service| own.eq(service).unwrap_or(false)) {
+            return Err(PyValueError::new_err(format!(
+                "instance_circuit_breaker: {name} must be that of the service's circuit breaker, which judges for both"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The attributes of a policy that retries so.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use service_mesh::{Clock, Environment, Timestamp};
 
 use crate::seconds::kind;
@@ -42,16 +41,10 @@ impl ManualClock {
     }
 }
 
-/// The `clock=` among the keywords of a constructor: a `testing.ManualClock` or none.
-pub(crate) fn clock_of<'py>(keywords: Option<&Bound<'py, PyDict>>) -> PyResult<Option<Bound<'py, ManualClock>>> {
-    let Some(clock) = keywords.map(|keywords| keywords.get_item("clock")).transpose()?.flatten() else {
-        return Ok(None);
-    };
-    if clock.is_none() {
-        return Ok(None);
-    }
-    let kind = kind(&clock);
-    clock.cast_into().map(Some).map_err(|_| {
+/// What was given as `clock=`: a `testing.ManualClock`.
+pub(crate) fn clock_of<'a, 'py>(clock: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, ManualClock>> {
+    clock.cast().map_err(|_| {
+        let kind = kind(clock);
         PyTypeError::new_err(format!("clock must be a codomyrmex.service_mesh.testing.ManualClock, not {kind}"))
     })
 }

@@ -211,8 +211,10 @@ class CircuitBreakerRules:
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _take(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Takes all fields at once, and gives back those that are read otherwise than they were written."""
-    def _check(self, name: str, value: _T) -> _T:
-        """Checks a field that is about to be assigned, tells those who go by it, and gives back what is to be read."""
+    def _assign(self, name: str, value: object) -> None:
+        """Assigns an attribute. A field is checked first, and those who go by it are told before the attribute is set; from one
+        to the other no Python code runs, so that of two assignments that race the later one is what holds and what is read.
+        """
 
 def count_window_rules(fields: dict[str, Any]) -> dict[str, Any]:
     """Checks a count window, and gives back its fields as they are to be read."""
@@ -384,7 +386,7 @@ class InstanceState:
 class LoadBalancer:
     """Picks an instance for each call. See `load_balancer.py`."""
 
-    def __new__(cls, *_args: Any, **kwargs: Any) -> Self: ...
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(
         self,
         strategy: LoadBalancerStrategy | str | None = None,
@@ -509,6 +511,8 @@ class ServiceProxy:
 
         `classify(result, error)` says of each attempt what it means, as an `Answer`; where it gives `None`, the predicates
         of the breaker and the policy say it. What is no `Exception` and refusals are not asked about.
+
+        A policy that overrides `execute` makes calls of one attempt, and what is asked holds for each of them.
         """
     def instance_circuit_breaker(self, instance: _HasId | str) -> CircuitBreaker | None:
         """The circuit of an instance, as a view of it; `None` if no instance of this id can be picked, or instances have no
@@ -523,7 +527,12 @@ class ServiceProxy:
     ) -> Any:
         """Like `call`, with what was asked for this call alone."""
     def _call_once(
-        self, func: Callable[Concatenate[ServiceInstance, _P], _R], /, *args: _P.args, **kwargs: _P.kwargs
+        self,
+        asked: Asked | None,
+        func: Callable[Concatenate[ServiceInstance, _P], _R],
+        /,
+        *args: _P.args,
+        **kwargs: _P.kwargs,
     ) -> _R:
         """Like `call`, of one attempt: what a policy of the user's own calls again and again."""
     def _begin(self, asked: Asked | None = None) -> Call:

@@ -94,8 +94,10 @@ def awaited(breaker: CircuitBreaker, coroutine: Coroutine[Any, Any, Any]) -> Cor
 
 
 def named_after(coroutine: Any, other: Any) -> Coroutine[Any, Any, Any]:
-    """The coroutine, which warnings and lists of tasks call by the other's name."""
-    coroutine.__name__, coroutine.__qualname__ = other.__name__, other.__qualname__
+    """The coroutine, which warnings and lists of tasks call by the other's name, if it has one."""
+    name = getattr(other, "__name__", None)
+    if isinstance(name, str):
+        coroutine.__name__, coroutine.__qualname__ = name, getattr(other, "__qualname__", name)
     return coroutine  # type: ignore[no-any-return]
 
 
@@ -110,8 +112,12 @@ async def _awaited(breaker: CircuitBreaker, unbegun: Unbegun) -> Any:
     return result
 
 
-async def refused_when_awaited(error: BaseException) -> Any:
+def refused_when_awaited(func: Any, error: BaseException) -> Coroutine[Any, Any, Any]:
     """The call of a coroutine function that was refused: like every error of such a call, it is told who awaits it."""
+    return named_after(_refused(error), func)
+
+
+async def _refused(error: BaseException) -> Any:
     raise error
 
 

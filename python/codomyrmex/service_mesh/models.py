@@ -288,7 +288,7 @@ class CircuitBreakerConfig(CircuitBreakerRules):
         self.__dict__.update(self._take({each.name: getattr(self, each.name) for each in fields(CircuitBreakerConfig)}))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, self._check(name, value))
+        self._assign(name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.__dict__.copy())

@@ -138,8 +138,8 @@ def _call_async(
     kwargs: dict[str, Any] | None,
 ) -> Coroutine[Any, Any, Any]:
     if proxy._runs_calls_here:
-        return _driven(proxy, asked, None, None, None, func, args, kwargs)
-    return _executed(proxy, asked, func, args, kwargs)
+        return named_after(_driven(proxy, asked, None, None, None, func, args, kwargs), func)
+    return named_after(_executed(proxy, asked, func, args, kwargs), func)
 
 
 async def _executed(

@@ -7,7 +7,14 @@ from datetime import timedelta
 
 import pytest
 
-from codomyrmex.service_mesh import CircuitBreakerConfig, ConfigError, CountWindow, TimeWindow
+from codomyrmex.service_mesh import (
+    CircuitBreaker,
+    CircuitBreakerConfig,
+    CircuitState,
+    ConfigError,
+    CountWindow,
+    TimeWindow,
+)
 
 
 def test_the_seeds_four_fields_come_first_with_the_seeds_defaults():
@@ -112,3 +119,48 @@ def test_a_subclass_may_have_more_fields():
     assert (config.failure_threshold, config.label) == (3, "orders")
     with pytest.raises(ConfigError):
         config.failure_threshold = 0
+
+
+@pytest.mark.parametrize("value", [5, "10", [], CountWindow, CircuitBreakerConfig()])
+@pytest.mark.parametrize("field", ["count_window", "time_window"])
+def test_a_window_is_one_of_its_own_kind(field, value):
+    kind = {"count_window": "CountWindow", "time_window": "TimeWindow"}[field]
+    text = f"{field} must be a {kind} or None, not {type(value).__name__}"
+    config = CircuitBreakerConfig()
+    for refused in (lambda: CircuitBreakerConfig(**{field: value}), lambda: setattr(config, field, value)):
+        with pytest.raises(TypeError, match=text):
+            refused()
+    with pytest.raises(TypeError, match="time_window must be a TimeWindow or None, not CountWindow"):
+        config.time_window = CountWindow(failure_ratio=0.5)
+    assert config == CircuitBreakerConfig()
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("timeout_seconds", "timeout_seconds is inf; allowed: a finite number of seconds, at least 0"),
+        ("timeout_multiplier", "timeout_multiplier is inf; allowed: a finite number, at least 1"),
+        ("timeout_jitter_ratio", "timeout_jitter_ratio is inf; allowed: 0 to 1"),
+    ],
+)
+def test_an_integer_that_no_float_holds_is_out_of_range(field, text):
+    with pytest.raises(ConfigError) as error:
+        CircuitBreakerConfig(**{field: 10**400})
+    assert str(error.value).startswith(text)
+
+
+def test_an_assignment_that_comes_while_another_is_read_is_not_lost():
+    """As if another thread had assigned between: what is read of a value may run any code."""
+    config = CircuitBreakerConfig()
+    breaker = CircuitBreaker("b", config)
+
+    class Ratio:
+        def __float__(self):
+            config.failure_threshold = 1
+            return 0.5
+
+    config.timeout_jitter_ratio = Ratio()
+    assert config.failure_threshold == 1
+    with pytest.raises(ZeroDivisionError):
+        breaker.execute(lambda: 1 / 0)
+    assert breaker.state is CircuitState.OPEN

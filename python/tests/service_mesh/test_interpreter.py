@@ -207,6 +207,31 @@ def test_a_cycle_through_a_proxy_and_its_parts_is_collected() -> None:
     assert died() is None
 
 
+@pytest.mark.parametrize("how", ["call", "call_async", "decorated"])
+def test_a_call_that_is_cancelled_while_it_waits_leaves_nothing_behind(how: str) -> None:
+    service = proxy()
+    service.retry_policy.initial_delay = 9
+    seen: list[weakref.ref[Canary]] = []
+
+    async def failing(instance: ServiceInstance) -> None:
+        canary = Canary()
+        seen.append(weakref.ref(canary))
+        raise ConnectionError
+
+    async def main() -> None:
+        calls = {"call": lambda: service.call(failing), "call_async": lambda: service.call_async(failing)}
+        task = asyncio.create_task(calls.get(how, service(failing))())
+        await asyncio.sleep(0)  # the attempt fails at once, and then it waits
+        assert seen
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    gc.collect()
+    assert [ref() for ref in seen] == [None]
+
+
 def test_the_last_failure_keeps_no_frame_alive() -> None:
     """A breaker lives long. What it remembers of a failure must not keep the locals of the call that failed."""
     breaker = CircuitBreaker("b")
@@ -221,6 +246,95 @@ def test_the_last_failure_keeps_no_frame_alive() -> None:
         breaker.execute(failing)
     gc.collect()
     assert seen[0]() is None
+
+
+def test_a_finalizer_may_call_what_is_guarded_while_the_interpreter_goes_away() -> None:
+    program = """
+    import builtins
+    from codomyrmex.service_mesh import CircuitBreaker, with_circuit_breaker, with_retry
+
+    def fails():
+        raise ValueError("as ever")
+
+    class Client:
+        breaker, broken, tried = CircuitBreaker("b"), with_circuit_breaker("b")(fails), with_retry(0)(fails)
+
+        @with_circuit_breaker("close")
+        def close(self, how):
+            return how
+
+        def __del__(self, print=print, getattr=getattr, ValueError=ValueError):
+            print(getattr(self, "close")("closed"), flush=True)
+            for call in (type(self).broken, type(self).tried, lambda: self.breaker.execute(type(self).broken)):
+                try:
+                    call()
+                except ValueError as error:
+                    print(error, flush=True)
+
+    builtins.client = Client()
+    # What tells failures apart is imported when it is first needed.
+    for call in (Client.broken, Client.tried):
+        try:
+            call()
+        except ValueError:
+            pass
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["closed"] + ["as ever"] * 3
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        "with_circuit_breaker('b')(works)",
+        "lambda: CircuitBreaker('b').execute(works)",
+        "with_retry(max_retries=50, initial_delay=0)(fails)",
+        "with_retry(max_retries=50, initial_delay=0.0001)(fails)",
+        "lambda: RetryPolicy(failed_result=lambda result: works() is None).execute(works)",
+        "lambda: service.call(works)",
+        # With refusals, changes of state, and a log of them.
+        "with_retry(initial_delay=0)(CircuitBreaker('b', CircuitBreakerConfig(1, timeout_seconds=0))(fails))",
+    ],
+)
+def test_a_program_may_end_while_daemon_threads_make_guarded_calls(guard: str) -> None:
+    program = f"""
+    import logging, threading
+    from codomyrmex.service_mesh import *
+
+    logging.lastResort = None
+
+    def works(*args):
+        return sum(range(50))
+
+    def fails():
+        works()
+        raise ValueError
+
+    service = ServiceProxy("s", LoadBalancer(instances=[ServiceInstance("a", "a", 1)]))
+    guarded = {guard}
+    under_way = threading.Barrier(5)
+
+    def calls():
+        under_way.wait()
+        while True:
+            try:
+                guarded()
+            except ValueError:
+                pass
+
+    for _ in range(4):
+        threading.Thread(target=calls, daemon=True).start()
+    under_way.wait()
+    for _ in range(20_000):  # so that each of them is in a call
+        works()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_in_a_sub_interpreter_the_import_is_refused_in_words() -> None:

@@ -4,11 +4,13 @@ import copy
 import gc
 import pickle
 import threading
+import time
 
 import pytest
 
 from codomyrmex.service_mesh.load_balancer import Lease, LoadBalancer
 from codomyrmex.service_mesh.models import LoadBalancerStrategy, NoHealthyInstanceError, ServiceInstance
+from codomyrmex.service_mesh.testing import ManualClock
 
 
 def instances(names="abc", **fields):
@@ -237,3 +239,31 @@ def test_instances_come_and_go_while_threads_pick():
     assert not errors
     for one in registered:
         assert (balancer.get_instance(exclude=[x for x in registered if x is not one]) is one) is one.healthy
+
+
+def test_the_clock_may_come_from_a_subclass_alone():
+    class Slow(LoadBalancer):
+        def __init__(self, clock):
+            super().__init__("weighted", slow_start=10, clock=clock)
+
+    clock = ManualClock()
+    balancer = Slow(clock)
+    balancer.register(ServiceInstance("old", "h", 1))
+    clock.advance(100)
+    balancer.register(ServiceInstance("new", "h", 2))
+    clock.advance(1)
+    early = sum(balancer.get_instance().id == "new" for _ in range(100))
+    clock.advance(100)
+    late = sum(balancer.get_instance().id == "new" for _ in range(100))
+    assert early < 30 and 45 <= late <= 55
+
+
+def test_a_subclass_may_call_something_else_a_clock():
+    class Timed(LoadBalancer):
+        def __init__(self, clock):
+            super().__init__()
+            self.clock = clock
+
+    assert Timed(clock=time.monotonic).clock is time.monotonic
+    with pytest.raises(TypeError, match=r"clock must be a codomyrmex.service_mesh.testing.ManualClock, not int"):
+        LoadBalancer(clock=5)

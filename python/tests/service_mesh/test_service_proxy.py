@@ -1,6 +1,7 @@
 """What a `ServiceProxy` promises to Python; the rules of a call are proved by the scenarios of `conformance/`."""
 
 import asyncio
+import dataclasses
 import gc
 import inspect
 import threading
@@ -161,6 +162,21 @@ def test_a_refusal_says_when_to_come_back_and_what_failed_last():
     assert raised.value.__cause__ is None
 
 
+@pytest.mark.parametrize("how", ["call", "call_async"])
+def test_the_services_circuit_keeps_the_failure_until_it_has_recovered(how):
+    clock = ManualClock()
+    breaker = CircuitBreaker("payments", CircuitBreakerConfig(failure_threshold=1, success_threshold=1), clock=clock)
+    payments = proxy("a", breaker=breaker, retries=0, clock=clock, instance_circuit_breaker=None)
+    call = payments.call if how == "call" else lambda func: clock.run(payments.call_async(func))
+    with pytest.raises(ConnectionError) as raised:
+        call(down)
+    assert payments.circuit_breaker.last_failure is raised.value
+    clock.advance(30)
+    assert call(name_of) == "a"
+    assert payments.circuit_breaker.state is CircuitState.CLOSED
+    assert payments.circuit_breaker.last_failure is None
+
+
 def test_one_bad_instance_trips_its_own_circuit_and_nobody_elses():
     payments = proxy(failures=3)
     assert {payments.call(fails_at("a")) for _ in range(50)} == {"b", "c"}
@@ -184,6 +200,16 @@ def test_instances_have_circuits_of_their_own_or_none():
     assert proxy(instance_circuit_breaker=None).instance_circuit_breaker("a") is None
     with pytest.raises(TypeError, match="instance_circuit_breaker must be a CircuitBreakerConfig or None, not int"):
         proxy(instance_circuit_breaker=5)
+
+
+def test_one_judge_says_for_both_circuits_what_a_failure_is():
+    config = CircuitBreakerConfig(ignore=KeyError)
+    with pytest.raises(ValueError, match="ignore must be that of the service's circuit breaker, which judges for both"):
+        proxy(instance_circuit_breaker=config)
+    breaker = CircuitBreaker("payments", config)
+    payments = proxy(breaker=breaker, instance_circuit_breaker=dataclasses.replace(config, failure_threshold=1))
+    payments.call(fails_at("a"))
+    assert payments.instance_circuit_breaker("a").state is CircuitState.OPEN
 
 
 def test_what_is_assigned_to_the_parts_takes_effect():
@@ -520,6 +546,19 @@ def test_a_policy_that_overrides_its_delay_or_its_execute_is_asked():
 # ----------------------------------------------------------------------------------------------------------- Async
 
 
+def test_options_hold_for_the_attempts_of_a_policy_that_overrides_execute():
+    class Twice(RetryPolicy):
+        def execute(self, func, /, *args, **kwargs):
+            return [func(*args, **kwargs) for _ in range(2)]
+
+    balancer = LoadBalancer("consistent_hash", instances())
+    payments = proxy(balancer=balancer, policy=Twice())
+    options = payments.with_options(key="customer-42", explain=True)
+    instance = balancer.get_instance("customer-42").id
+    assert options.call(name_of) == [instance, instance]
+    assert [attempt.instance for attempt in options.story.attempts] == [instance]
+
+
 async def name_async(instance):
     await asyncio.sleep(0)
     return instance.id
@@ -567,6 +606,27 @@ def test_a_call_that_is_never_awaited_gives_everything_back():
         del call
         gc.collect()
     assert next(iter(payments.load_balancer)).in_flight == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: proxy().call(name_async),
+        lambda: proxy().call_async(name_async),
+        lambda: proxy("").call(name_async),
+        lambda: proxy().with_options(timeout=1).call_async(name_async),
+        lambda: forced_open().execute(name_async),
+    ],
+)
+def test_what_is_never_awaited_is_warned_of_by_the_name_of_the_users_function(call):
+    with pytest.warns(RuntimeWarning, match="coroutine 'name_async' was never awaited"):
+        call()
+
+
+def forced_open():
+    breaker = CircuitBreaker("payments")
+    breaker.force_open()
+    return breaker
 
 
 def test_an_attempt_that_takes_too_long_is_stopped_and_the_next_instance_asked():

@@ -32,7 +32,7 @@ class Server:
         self._port = _bound(0)
         self._number: int = self._port.getsockname()[1]
         self._serving: asyncio.Server | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @classmethod
     async def start(cls, name: str) -> Server:
@@ -57,7 +57,7 @@ class Server:
 
     async def come_back(self) -> None:
         """Listens again, on the same port."""
-        self._serving = await asyncio.start_server(self._serve, sock=self._port)
+        self._serving = await asyncio.start_server(self._accept, sock=self._port)
 
     def stop(self) -> None:
         """Gives the port back as well."""
@@ -65,11 +65,16 @@ class Server:
             self._serving.close()
             self._serving = None
         self._port.close()
-        for writer in self._connections:
+        for writer in self._connections.values():
             writer.transport.abort()
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of our own: asyncio before 3.12 reports its own as a mistake when Ctrl-C cancels it.
+        serving = asyncio.create_task(self._serve(reader, writer))
+        self._connections[serving] = writer
+        serving.add_done_callback(self._connections.pop)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.add(writer)
         try:
             await reader.readuntil(b"\r\n\r\n")
             if self.condition is Condition.HANGING:
@@ -82,7 +87,6 @@ class Server:
         except (asyncio.IncompleteReadError, OSError):
             pass  # a client that hung up, which is its right, or a server that has died
         finally:
-            self._connections.discard(writer)
             writer.close()
 
 
