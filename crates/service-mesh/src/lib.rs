@@ -130,7 +130,8 @@ pub use resilience::circuit_breaker::{
 pub use resilience::clock::{Clock, SystemClock, Timestamp};
 pub use resilience::event::{Event, EventKind, Listener};
 pub use resilience::load_balancer::{
-    Attachment, EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked, Registration, WeakRegistration,
+    Attachment, Connection, EndpointStatus, Lease, LoadBalancer, LoadBalancerBuilder, Picked, Registration,
+    WeakRegistration,
 };
 pub use resilience::observer::{AttemptReport, CallReport, Observer, Scope};
 pub use resilience::outcome::{Answer, Classify, EveryError, Nested, Outcome};

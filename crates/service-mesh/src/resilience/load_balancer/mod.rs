@@ -19,6 +19,7 @@
 mod asked;
 mod attachment;
 mod builder;
+mod connection;
 mod consistent_hash;
 mod cursor;
 mod endpoint;
@@ -58,6 +59,7 @@ use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering, Snapshot};
 use crate::environment::Environment;
 pub use attachment::Attachment;
 pub use builder::LoadBalancerBuilder;
+pub use connection::Connection;
 pub(crate) use endpoint::{Endpoint, EndpointKey};
 pub(crate) use key::KeyHash;
 pub use lease::Lease;

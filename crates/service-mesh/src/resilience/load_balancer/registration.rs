@@ -7,6 +7,7 @@ use std::sync::Arc;
 use service_mesh_models::ServiceInstance;
 
 use super::attachment::Attachment;
+use super::connection::Connection;
 use super::endpoint::{Endpoint, WeakEndpoint};
 
 /// What was registered under one id: a handle for those who speak of the same instance again and again. Clones are
@@ -38,7 +39,12 @@ impl Registration {
         self.0.attach(attachment);
     }
 
-    /// Connections that were leased and not given back.
+    /// Counts a connection that outlives its call, until it is dropped.
+    pub fn connect(&self) -> Connection {
+        Connection::new(self.0.clone())
+    }
+
+    /// Connections that are counted and were not given back.
     pub fn in_flight(&self) -> u32 {
         self.0.in_flight()
     }

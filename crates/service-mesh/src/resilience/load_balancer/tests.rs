@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::resilience::chance::Chance;
 use crate::resilience::clock::Clock;
+use crate::resilience::outcome::Outcome;
 use crate::testing::ManualClock;
 
 const THREADS: usize = 8;
@@ -123,6 +124,23 @@ fn connections_that_somebody_else_counts_are_set_without_a_new_snapshot() {
     registration.set_connections(3);
     assert_eq!((picks(&balancer, 3), registration.connections()), ("a a a".to_owned(), 3));
     assert_eq!(balancer.version(), version);
+}
+
+#[test]
+fn a_connection_counts_for_as_long_as_it_lasts_whatever_was_registered_since() {
+    let balancer = balancer(LoadBalancerStrategy::LeastConnections, &["a", "b"]);
+    let lease = balancer.acquire().unwrap();
+    let (busy, idle) = if lease.instance().id == "a" { ("a", "b") } else { ("b", "a") };
+    let registration = lease.registration();
+    let connection = registration.connect();
+    assert_eq!(registration.in_flight(), 2);
+    lease.settle(Outcome::Success);
+    assert_eq!((registration.in_flight(), picks(&balancer, 3)), (1, format!("{idle} {idle} {idle}")));
+    balancer.register(instance(busy));
+    assert_eq!(balancer.registration(busy).unwrap().in_flight(), 1);
+    balancer.deregister(busy);
+    drop(connection);
+    assert_eq!(registration.in_flight(), 0);
 }
 
 #[test]
