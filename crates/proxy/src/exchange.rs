@@ -257,11 +257,10 @@ fn relayed(
         if let Some(protocol) = protocol {
             parts.headers.insert(http::header::UPGRADE, protocol);
         }
-        relayed.judge.succeed();
+        let counted = (relayed.entry.take(), relayed.judge.hand_over());
         if let Some(instance_end) = parts.extensions.remove::<OnUpgrade>() {
             let pulses = (Arc::clone(&client.pulse), relayed.route.pulse());
-            Tunnel { client_end, instance_end, pulses, entry: relayed.entry.take(), drain: client.drain.clone() }
-                .open();
+            Tunnel { client_end, instance_end, pulses, counted, drain: client.drain.clone() }.open();
         }
         return Response::from_parts(parts, Outgoing::own(Bytes::new(), exchange));
     }

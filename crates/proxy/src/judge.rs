@@ -4,7 +4,7 @@
 //! out, and so that its connection counts for as long as it lasts. But not for ever. A body that flows for
 //! [`LONGEST`] was a success, or a stream without end would keep a probe's place for good. And the client's slowness is
 //! no fault of the instance: when half of the time for the attempt has passed, an answer whose head is there is judged by
-//! its head. The deadline of the call is another thing: it cuts the body off, and if it was the instance that was waited
+//! its head. From then on the connection counts for the balancer alone. The deadline of the call is another thing: it cuts the body off, and if it was the instance that was waited
 //! for then, that is a failure.
 //!
 //! Most bodies are there with the head, or at the next look, and cost nothing of this: a task watches the rest.
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use service_mesh::{Answer, Attempt, CallErrorKind, ServiceProxy};
+use service_mesh::{Answer, Attempt, CallErrorKind, Connection, ServiceProxy};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -31,14 +31,14 @@ pub(crate) struct Judge {
 
 #[derive(Debug)]
 enum Holding {
-    Nothing,
-    Attempt(Box<Attempt<ServiceProxy>>),
+    /// By nobody else.
+    Alone(Held),
     Watched(Arc<Watched>, AbortHandle),
 }
 
 #[derive(Debug)]
 struct Watched {
-    attempt: Mutex<Option<Box<Attempt<ServiceProxy>>>>,
+    held: Mutex<Held>,
     /// The instance is waited for, and not the client.
     ///
     /// Ordering: Relaxed, as for all here: reader and writer are tasks of one thread, or tests.
@@ -47,15 +47,38 @@ struct Watched {
     waker: Mutex<Option<Waker>>,
 }
 
+/// What a body keeps of its instance.
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Attempt(Box<Attempt<ServiceProxy>>),
+    /// The attempt was judged, and the body goes on.
+    Connection {
+        _counted: Connection,
+    },
+}
+
+impl Held {
+    /// Judges the attempt, if that has not been done; whether the body goes on by its connection.
+    fn settle(&mut self, answer: Answer, goes_on: bool) {
+        if let Self::Attempt(attempt) = std::mem::replace(self, Self::Nothing) {
+            if goes_on {
+                *self = Self::Connection { _counted: attempt.registration().connect() };
+            }
+            let _no_way_back = attempt.settle(answer);
+        }
+    }
+}
+
 impl Judge {
     /// Holds the attempt.
     pub(crate) fn new(attempt: Attempt<ServiceProxy>, deadline: Option<Instant>) -> Self {
-        Self { holding: Holding::Attempt(Box::new(attempt)), deadline }
+        Self { holding: Holding::Alone(Held::Attempt(Box::new(attempt))), deadline }
     }
 
     /// There is nothing to judge any more, but a deadline to keep.
     pub(crate) fn none(deadline: Option<Instant>) -> Self {
-        Self { holding: Holding::Nothing, deadline }
+        Self { holding: Holding::Alone(Held::Nothing), deadline }
     }
 
     /// The body has come to its end.
@@ -69,17 +92,23 @@ impl Judge {
         self.settle(Answer::failure().retryable(false));
     }
 
+    /// The answer is all there, and its connection becomes something else, for which it is counted.
+    pub(crate) fn hand_over(&mut self) -> Option<Connection> {
+        let connection = match &self.holding {
+            Holding::Alone(Held::Attempt(attempt)) => Some(attempt.registration().connect()),
+            _ => None,
+        };
+        self.succeed();
+        connection
+    }
+
     fn settle(&mut self, answer: Answer) {
-        let attempt = match std::mem::replace(&mut self.holding, Holding::Nothing) {
-            Holding::Nothing => None,
-            Holding::Attempt(attempt) => Some(attempt),
+        match &mut self.holding {
+            Holding::Alone(held) => held.settle(answer, false),
             Holding::Watched(watched, task) => {
                 task.abort();
-                lock(&watched.attempt).take()
+                lock(&watched.held).settle(answer, false);
             }
-        };
-        if let Some(attempt) = attempt {
-            let _no_way_back = attempt.settle(answer);
         }
     }
 
@@ -87,8 +116,8 @@ impl Judge {
     pub(crate) fn goes_on(&mut self, awaits_instance: bool, context: &Context<'_>) {
         let watched = match &self.holding {
             Holding::Watched(watched, _) => watched,
-            Holding::Nothing if self.deadline.is_none() => return,
-            _ => self.watch(),
+            Holding::Alone(Held::Nothing) if self.deadline.is_none() => return,
+            Holding::Alone(_) => self.watch(),
         };
         watched.awaits_instance.store(awaits_instance, Ordering::Relaxed);
         if awaits_instance {
@@ -102,12 +131,12 @@ impl Judge {
     }
 
     fn watch(&mut self) -> &Watched {
-        let attempt = match std::mem::replace(&mut self.holding, Holding::Nothing) {
-            Holding::Attempt(attempt) => Some(attempt),
-            _ => None,
+        let held = match &mut self.holding {
+            Holding::Alone(held) => std::mem::replace(held, Held::Nothing),
+            Holding::Watched(..) => Held::Nothing,
         };
         let watched = Arc::new(Watched {
-            attempt: Mutex::new(attempt),
+            held: Mutex::new(held),
             awaits_instance: AtomicBool::new(true),
             is_cut: AtomicBool::new(false),
             waker: Mutex::new(None),
@@ -116,7 +145,7 @@ impl Judge {
         self.holding = Holding::Watched(watched, task);
         match &self.holding {
             Holding::Watched(watched, _) => watched,
-            _ => unreachable!("it was put there in the line above"),
+            Holding::Alone(_) => unreachable!("it was put there in the line above"),
         }
     }
 }
@@ -125,31 +154,29 @@ impl Drop for Judge {
     fn drop(&mut self) {
         if let Holding::Watched(watched, task) = &self.holding {
             task.abort();
-            drop(lock(&watched.attempt).take());
+            *lock(&watched.held) = Held::Nothing;
         }
     }
 }
 
 async fn watch(watched: Arc<Watched>, deadline: Option<Instant>) {
-    let limit = lock(&watched.attempt).as_ref().map(|attempt| {
-        let is_deadline = attempt.timed_out() == CallErrorKind::DeadlineExceeded;
-        (attempt.time_left(), is_deadline)
-    });
+    let limit = match &*lock(&watched.held) {
+        Held::Attempt(attempt) => Some((attempt.time_left(), attempt.timed_out() == CallErrorKind::DeadlineExceeded)),
+        Held::Nothing | Held::Connection { .. } => None,
+    };
     if let Some((left, is_deadline)) = limit {
         // At half of it, and not when it is all but up: a busy thread is late by more than one would leave it.
         let half = left.map(|left| left / 2);
         let ends_first = half.is_some_and(|half| half < LONGEST);
         sleep(half.unwrap_or(LONGEST).min(LONGEST)).await;
         let is_late = ends_first && is_deadline && watched.awaits_instance.load(Ordering::Relaxed);
-        if !is_late && let Some(attempt) = lock(&watched.attempt).take() {
-            let _no_way_back = attempt.settle(Answer::success());
+        if !is_late {
+            lock(&watched.held).settle(Answer::success(), true);
         }
     }
     let Some(deadline) = deadline else { return };
     sleep_until(deadline).await;
-    if let Some(attempt) = lock(&watched.attempt).take() {
-        let _no_way_back = attempt.settle(Answer::failure().retryable(false));
-    }
+    lock(&watched.held).settle(Answer::failure().retryable(false), false);
     watched.is_cut.store(true, Ordering::Relaxed);
     if let Some(waker) = lock(&watched.waker).take() {
         waker.wake();

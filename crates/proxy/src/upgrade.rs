@@ -10,6 +10,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use service_mesh::Connection;
 use tokio::io::copy_bidirectional;
 
 use crate::connection::cut;
@@ -45,8 +46,8 @@ pub(crate) struct Tunnel {
     pub(crate) client_end: OnUpgrade,
     pub(crate) instance_end: OnUpgrade,
     pub(crate) pulses: (Arc<Pulse>, Option<Arc<Pulse>>),
-    /// It counts among the service's requests for as long as it lasts.
-    pub(crate) entry: Option<Entry>,
+    /// It counts among the service's requests, and the instance's connections, for as long as it lasts.
+    pub(crate) counted: (Option<Entry>, Option<Connection>),
     pub(crate) drain: Drain,
 }
 
@@ -61,7 +62,7 @@ impl Tunnel {
     }
 
     async fn run(self) {
-        let Self { client_end, instance_end, pulses: (client, instance), entry, drain } = self;
+        let Self { client_end, instance_end, pulses: (client, instance), counted, drain } = self;
         let (Ok(client_end), Ok(instance_end)) = (client_end.await, instance_end.await) else { return };
         let (mut client_end, mut instance_end) = (TokioIo::new(client_end), TokioIo::new(instance_end));
         let instance_is_cut = async {
@@ -75,6 +76,6 @@ impl Tunnel {
             () = cut(&client) => {}
             () = instance_is_cut => {}
         }
-        drop((entry, drain));
+        drop((counted, drain));
     }
 }

@@ -143,7 +143,10 @@ impl Metrics {
     fn render_instances(&self, text: &mut Text) {
         let endpoints: Vec<(&str, Vec<EndpointStatus>)> =
             self.services.iter().map(|(name, (proxy, _))| (name.as_str(), proxy.load_balancer().endpoints())).collect();
-        text.gauge("service_mesh_connections", "Attempts in flight at an instance.");
+        text.gauge(
+            "service_mesh_connections",
+            "Attempts in flight at an instance, and streams and tunnels that go on after theirs.",
+        );
         for (service, endpoints) in &endpoints {
             for endpoint in endpoints {
                 let labels = [("service", *service), ("instance", endpoint.instance.id.as_str())];

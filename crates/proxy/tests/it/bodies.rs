@@ -120,7 +120,7 @@ async fn a_body_over_the_limit_is_refused() {
         .await;
     let reply = client.reply().await.unwrap();
     assert_eq!((reply.status, reply.refused()), (413, Some("body_too_large")));
-    let api = sidecar.sidecar.mesh().service("api").unwrap();
+    let api = sidecar.proxy("api");
     assert_eq!(api.circuit_breaker().failure_count(), 0);
 }
 
@@ -134,7 +134,7 @@ async fn a_client_waits_for_100_before_it_sends_and_is_not_asked_where_nobody_ta
     assert_eq!(client.reply().await.unwrap().status, 100);
     client.send("body").await;
     assert_eq!(client.reply().await.unwrap().text(), "body");
-    let api = sidecar.sidecar.mesh().service("api").unwrap();
+    let api = sidecar.proxy("api");
     api.circuit_breaker().force_open();
     client.send(head).await;
     assert_eq!(client.reply().await.unwrap().refused(), Some("circuit_open"));

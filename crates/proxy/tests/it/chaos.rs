@@ -37,7 +37,7 @@ async fn alone_before(upstream: &Upstream, fault: Fault, more: &str) -> (Reply, 
 }
 
 fn failures(sidecar: &Running) -> u32 {
-    sidecar.sidecar.mesh().service("api").unwrap().circuit_breaker().failure_count()
+    sidecar.proxy("api").circuit_breaker().failure_count()
 }
 
 /// What a client sees where the first instance is behind this fault, and the second is well.
@@ -248,7 +248,7 @@ async fn a_connection_that_goes_dead_in_the_pool_costs_an_attempt() {
     for _ in 0..4 {
         assert_eq!(client.get("/").await.text(), "well");
     }
-    let api = sidecar.sidecar.mesh().service("api").unwrap();
+    let api = sidecar.proxy("api");
     assert!(api.instance_circuit_breaker("a").unwrap().failure_count() > 0);
     assert_eq!(api.circuit_breaker().failure_count(), 0);
 }

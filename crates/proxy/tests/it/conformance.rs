@@ -34,7 +34,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::client::{self, Client};
-use crate::sidecar::{Running, serve_sidecar};
+use crate::sidecar::{Running, leased, serve_sidecar};
 use crate::upstream::{Upstream, Wire, field, response};
 
 /// What no answer of HTTP says.
@@ -486,8 +486,7 @@ impl Driver for Network {
     }
 
     fn leased(&mut self, id: &str) -> u64 {
-        let endpoints = self.api.load_balancer().endpoints();
-        endpoints.iter().find(|endpoint| endpoint.instance.id == id).map_or(0, |endpoint| endpoint.in_flight.into())
+        leased(&self.api, id).into()
     }
 
     fn take_events(&mut self) -> Vec<String> {

@@ -7,7 +7,7 @@ use service_mesh_proxy::Phase;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::client::Client;
-use crate::sidecar::{serve, serve_api};
+use crate::sidecar::{leased, serve, serve_api};
 use crate::upstream::{Upstream, field, response};
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn an_instance_that_closes_or_speaks_1_0_gets_a_new_connection() {
             assert_eq!((reply.text(), reply.is_whole), ("ok", true), "{answer}");
             assert_eq!(upstream.seen.connections(), asked);
         }
-        let api = sidecar.sidecar.mesh().service("api").unwrap();
+        let api = sidecar.proxy("api");
         assert_eq!(api.circuit_breaker().failure_count(), 0);
     }
 }
@@ -193,9 +193,13 @@ async fn a_web_socket_becomes_a_tunnel() {
     assert_eq!(client.exactly(5).await, b"hello");
     client.send("a\nb\n").await;
     assert_eq!(client.exactly(4).await, b"a\nb\n");
-    assert_eq!(sidecar.sidecar.in_flight("api"), Some(1));
+    let counted = || (sidecar.sidecar.in_flight("api"), leased(&sidecar.proxy("api"), "a"));
+    assert_eq!(counted(), (Some(1), 1));
     drop(client);
     upstream.seen.has_ended(1).await;
+    while counted() != (Some(0), 0) {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::sidecar::{instances, serve, serve_api};
+use service_mesh::CircuitState;
+
+use crate::sidecar::{instances, leased, serve, serve_api};
 use crate::upstream::{Upstream, Wire, response};
 
 const AT_ONCE: &str = "retry.initial_delay_seconds = 0";
@@ -33,7 +35,7 @@ where
     let upstream = upstream(script).await;
     let sidecar = serve_api(&[&upstream], &format!("retry = false\n{more}"));
     let reply = sidecar.connect().await.get("/").await;
-    let failures = sidecar.sidecar.mesh().service("api").unwrap().circuit_breaker().failure_count();
+    let failures = sidecar.proxy("api").circuit_breaker().failure_count();
     let what = reply.refused().unwrap_or_else(|| reply.text()).to_owned();
     (reply.status, format!("{what}, {failures} failure{}", if failures == 1 { "" } else { "s" }))
 }
@@ -157,7 +159,7 @@ async fn a_body_that_stalls_past_the_deadline_is_cut_and_is_the_instances_fault(
     let reply = sidecar.connect().await.get("/").await;
     assert_eq!((reply.status, reply.is_whole), (200, false));
     upstream.seen.has_ended(1).await;
-    assert_eq!(sidecar.sidecar.mesh().service("api").unwrap().circuit_breaker().failure_count(), 1);
+    assert_eq!(sidecar.proxy("api").circuit_breaker().failure_count(), 1);
 }
 
 #[tokio::test]
@@ -176,18 +178,24 @@ async fn an_attempts_time_is_for_the_head_and_not_for_a_long_body() {
         }
     })
     .await;
-    let sidecar = serve_api(&[&upstream], "timeouts.attempt_seconds = 0.1");
+    // A probe, for of a probe it can be seen when it is judged.
+    let policy = "circuit_breaker.success_threshold = 1\ntimeouts.attempt_seconds = 0.1";
+    let sidecar = serve_api(&[&upstream], policy);
+    let api = sidecar.proxy("api");
+    api.circuit_breaker().assign_state(CircuitState::HalfOpen);
     let mut client = sidecar.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(client.reply_to("HEAD").await.unwrap().status, 200);
-    let api = sidecar.sidecar.mesh().service("api").unwrap();
-    // It is judged, by its head, when its time is nearly up: then its connection counts no more.
-    while api.load_balancer().endpoints()[0].in_flight > 0 {
+    // It is judged, by its head, before its time is up; then its connection counts for the balancer alone.
+    while api.circuit_breaker().state() != CircuitState::Closed {
         tokio::task::yield_now().await;
     }
-    assert_eq!(api.circuit_breaker().failure_count(), 0);
+    assert_eq!((api.circuit_breaker().failure_count(), leased(&api, "a")), (0, 1));
     go_on.notify_one();
     assert_eq!(client.exactly(14).await, b"4\r\nlong\r\n0\r\n\r\n");
+    while leased(&api, "a") > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -204,7 +212,7 @@ async fn a_client_that_breaks_off_its_body_is_nobodys_failure() {
     upstream.seen.has_requests(1).await;
     drop(client);
     upstream.seen.has_ended(1).await;
-    let api = sidecar.sidecar.mesh().service("api").unwrap();
+    let api = sidecar.proxy("api");
     while sidecar.sidecar.in_flight("api") != Some(0) {
         tokio::task::yield_now().await;
     }

@@ -201,7 +201,7 @@ async fn a_client_that_goes_away_frees_the_instance_at_once_and_counts_for_nothi
         }
         upstream.seen.has_ended(gone).await;
     }
-    let api = sidecar.sidecar.mesh().service("api").unwrap();
+    let api = sidecar.proxy("api");
     assert_eq!(api.circuit_breaker().failure_count(), 0);
     assert_eq!(api.load_balancer().endpoints()[0].in_flight, 0);
     assert_eq!(sidecar.sidecar.in_flight("api"), Some(0));

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use service_mesh::ServiceProxy;
 use service_mesh_proxy::{Drain, Phase, Server, Serving, Shutdown, Sidecar};
 
 use crate::client::Client;
@@ -47,9 +48,18 @@ pub(crate) fn instances(service: &str, upstreams: &[&Upstream]) -> String {
     text
 }
 
+/// The connections that are counted for an instance.
+pub(crate) fn leased(service: &ServiceProxy, id: &str) -> u32 {
+    service.load_balancer().registration(id).map_or(0, |registration| registration.in_flight())
+}
+
 impl Running {
     pub(crate) async fn connect(&self) -> Client {
         Client::connect(self.address).await
+    }
+
+    pub(crate) fn proxy(&self, service: &str) -> ServiceProxy {
+        self.sidecar.mesh().service(service).unwrap()
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
