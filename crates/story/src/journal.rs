@@ -150,6 +150,12 @@ impl Journal {
         }
     }
 
+    /// Answers that callers got.
+    #[cfg(test)]
+    pub(crate) fn answers(&self) -> Row {
+        Phase::sum("", &self.pages().phases).answered
+    }
+
     fn seconds(&self) -> f64 {
         self.start.elapsed().as_secs_f64()
     }

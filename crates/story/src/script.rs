@@ -17,12 +17,16 @@ pub(crate) type Played = Result<(), Box<dyn Error + Send + Sync>>;
 /// How long a server that is well may take to be trusted again, and is not slow for that.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Plays the script to its end.
+/// Tells the first part, in which nothing happens yet.
+pub(crate) fn begin(journal: &Journal) {
+    journal.begin("all are well");
+}
+
+/// Plays the script to its end, from where it was begun.
 pub(crate) async fn play(servers: &mut [Server; 3], proxy: &ServiceProxy, journal: &Journal, speed: Speed) -> Played {
     let [alpha, beta, gamma] = servers;
     let pause = async |seconds| sleep(speed.of(seconds)).await;
 
-    journal.begin("all are well");
     pause(1.0).await;
 
     journal.begin("alpha answers 503");

@@ -78,6 +78,8 @@ impl Stage {
         caller: impl FnMut() -> C,
         interrupt: impl Future<Output = ()>,
     ) -> Played {
+        // Before anybody calls, or the quickest answers would belong to no part and be missing from the sums.
+        script::begin(&self.journal);
         let (stop, stopped) = watch::channel(false);
         let pace = Pace::new();
         let callers = std::iter::repeat_with(caller).take(CALLERS as usize);
@@ -127,5 +129,34 @@ impl From<Ending> for ExitCode {
             Ending::Lost => Self::FAILURE,
             Ending::Interrupted => Self::from(130),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    /// Somebody who is answered at once.
+    struct Quick;
+
+    impl Caller for Quick {
+        async fn ask(&mut self) -> Result<String, String> {
+            Ok(String::from("beta"))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_quickest_answer_is_among_the_sums() {
+        let mut stage = Stage::build(Speed::default()).unwrap();
+        let journal = Arc::clone(&stage.journal);
+        // No answer can come earlier than that: the callers are only just being made.
+        let caller = || {
+            journal.answered("alpha");
+            Quick
+        };
+        stage.play(&ServiceProxy::new("shop"), caller, ready(())).await.unwrap();
+        assert_eq!(journal.answers()[0], u64::from(CALLERS));
     }
 }

@@ -1,7 +1,7 @@
 //! Every section of the policy file, one after the other: which keys it has, and what they become.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +101,7 @@ fn instances(entry: &Entry<'_>) -> Option<Vec<ServiceInstance>> {
     for entry in entry.elements()? {
         let Some(instance) = instance(&entry) else { continue };
         if instances.iter().any(|other| other.id == instance.id) {
-            return entry.refuse(format_args!("has the id of another instance, {:?}", instance.id));
+            entry.refuse::<()>(format_args!("has the id of another instance, {:?}", instance.id));
         }
         instances.push(instance);
     }
@@ -110,7 +110,7 @@ fn instances(entry: &Entry<'_>) -> Option<Vec<ServiceInstance>> {
 
 fn instance(entry: &Entry<'_>) -> Option<ServiceInstance> {
     let table = entry.table()?;
-    let (id, host, port) = (table.require::<Word>("id"), table.require::<Word>("host"), table.require::<Port>("port"));
+    let (id, host, port) = (table.require::<Word>("id"), table.require::<Host>("host"), table.require::<Port>("port"));
     let weight = table.read("weight").unwrap_or(1);
     let healthy = table.read("healthy").unwrap_or(true);
     let connections = table.read("connections").unwrap_or(0);
@@ -367,6 +367,26 @@ impl Read for Word {
     fn read(entry: &Entry<'_>) -> Option<Self> {
         let word = String::read(entry)?;
         if word.is_empty() { entry.refuse("is empty; expected some text") } else { Some(Self(word)) }
+    }
+}
+
+/// Where an instance listens, without its port. A URL, or an address with a port, is what people write here by mistake;
+/// names are not judged any further, since resolvers know more of them than DNS does.
+struct Host(String);
+
+impl Read for Host {
+    fn read(entry: &Entry<'_>) -> Option<Self> {
+        let host = Word::read(entry)?.0;
+        let is_ipv6 = || {
+            let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+            address.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+        };
+        let is_name = || !host.contains(|c: char| matches!(c, ':' | '/') || c.is_whitespace());
+        if host.starts_with("unix:") || is_name() || is_ipv6() {
+            return Some(Self(host));
+        }
+        let allowed = "a name or an IP address, without scheme and port, or unix:/run/app.sock";
+        entry.refuse(format_args!("is {host:?}; allowed: {allowed}"))
     }
 }
 

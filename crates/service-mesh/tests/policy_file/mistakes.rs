@@ -307,6 +307,41 @@ instances = [
 }
 
 #[test]
+fn every_instance_is_looked_at_even_after_one_that_is_there_twice() {
+    let text = "
+[services.payments]
+instances = [
+    { id = 'a', host = 'h', port = 1 },
+    { id = 'a', host = 'i', port = 1 },
+    { id = 'b', host = 'i', port = 1, weight = -1 },
+    { id = 'a', host = 'j', port = 1 },
+]
+";
+    assert_snapshot!(mistakes(text), @r#"
+    5:5: services.payments.instances[1] has the id of another instance, "a"
+    6:39: services.payments.instances[2].weight is -1; allowed: 0 or more
+    7:5: services.payments.instances[3] has the id of another instance, "a"
+    "#);
+}
+
+#[test]
+fn a_url_or_an_address_with_a_port_is_no_host() {
+    let mistake = |host: &str| {
+        let text = format!("[services.a]\ninstances = [{{ id = 'a', port = 80, host = '{host}' }}]");
+        read_policy_file(&text).err().map(|mistakes| mistakes.to_string())
+    };
+    assert_snapshot!(mistake("http://10.0.0.1").unwrap(), @r#"2:37: services.a.instances[0].host is "http://10.0.0.1"; allowed: a name or an IP address, without scheme and port, or unix:/run/app.sock"#);
+    for host in ["10.0.0.1:80", "api:80", "[::1]:80", "api/v1", "a b", "::g", " "] {
+        assert!(mistake(host).is_some(), "{host}");
+    }
+    for host in
+        ["api", "api_1.internal.", "10.0.0.1", "::1", "[::1]", "fe80::1%eth0", "größe.example", "unix:/a b.sock"]
+    {
+        assert_eq!(mistake(host), None, "{host}");
+    }
+}
+
+#[test]
 fn what_is_no_toml_is_told_where_toml_ends() {
     assert_snapshot!(mistakes("[services.a]\nretry = {\n"), @r#"2:10: not TOML: unclosed inline table, expected `}`"#);
     assert_snapshot!(mistakes("[services.a]\n[services.a]\n"), @r#"2:11: not TOML: duplicate key"#);

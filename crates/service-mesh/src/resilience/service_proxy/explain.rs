@@ -92,9 +92,6 @@ impl fmt::Display for Story {
         }
         for (number, attempt) in (1..).zip(&self.attempts) {
             write!(f, "\n  attempt {number} after {:.1?}: ", attempt.began_after)?;
-            for PassedOver { instance, reason, .. } in &attempt.passed_over {
-                write!(f, "passed over {instance} ({reason}), ")?;
-            }
             match (&attempt.instance, attempt.outcome) {
                 (Some(instance), Some(outcome)) => {
                     let cause = RetryCause::new(outcome, attempt.timed_out);
@@ -102,6 +99,10 @@ impl fmt::Display for Story {
                 }
                 (Some(instance), None) => write!(f, "{instance}, abandoned")?,
                 (None, _) => f.write_str("nobody left to ask")?,
+            }
+            for (number, PassedOver { instance, reason, .. }) in attempt.passed_over.iter().enumerate() {
+                let before = if number == 0 { "; passed over" } else { "," };
+                write!(f, "{before} {instance} ({reason})")?;
             }
         }
         Ok(())
@@ -199,9 +200,10 @@ mod tests {
     fn a_story_is_told_in_a_line_for_the_call_and_one_for_each_attempt() {
         let micros = Duration::from_micros;
         let refusal = PassedOver { instance: "a".into(), reason: RefusalReason::Open, retry_after: Some(micros(9)) };
+        let full = PassedOver { instance: "d".into(), reason: RefusalReason::HalfOpenFull, retry_after: None };
         let timed_out = AttemptStory {
             instance: Some("b".into()),
-            passed_over: vec![refusal],
+            passed_over: vec![refusal, full],
             outcome: Some(Outcome::Failure),
             timed_out: true,
             took: micros(150_349),
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!(
             story.to_string(),
             "call of shop took 170.6ms: failure (the retry budget is spent)\n  \
-             attempt 1 after 0.0ns: passed over a (open), b, timed out in 150.3ms\n  \
+             attempt 1 after 0.0ns: b, timed out in 150.3ms; passed over a (open), d (half_open_full)\n  \
              attempt 2 after 170.4ms: c, failure in 208.0µs"
         );
     }

@@ -146,7 +146,7 @@ fn a_story_tells_each_attempt_and_who_was_passed_over() {
     assert_eq!(story.attempts[0].passed_over[0].instance, "a");
     assert_eq!(story.attempts[1].instance.as_deref(), Some("b"));
     assert_eq!((story.attempts[1].outcome, story.attempts[1].took), (Some(Outcome::Success), SECOND));
-    assert!(story.to_string().contains("attempt 1 after 0.0ns: passed over a (forced), b, failure in 1.0s"), "{story}");
+    assert!(story.to_string().contains("attempt 1 after 0.0ns: b, failure in 1.0s; passed over a (forced)"), "{story}");
 
     drop(proxy.begin(&options).admit().unwrap());
     assert_eq!(explanation.story().unwrap().ending, Ending::Abandoned);
