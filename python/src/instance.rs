@@ -3,7 +3,7 @@
 //! The dataclass in `models.py` is what Python sees. Its base, [`InstanceState`], keeps those three fields and knows the
 //! balancers that hold the object, weakly: an assignment tells them, and a pick reads no Python attribute. An object
 //! that hides one of the three behind an attribute of its own, or that is no `ServiceInstance` at all, is read by
-//! attribute: see `load_balancer.rs`.
+//! attribute: see `load_balancer`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 

@@ -7,7 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use service_mesh::{Outcome, OwnedPermit};
 
-use crate::circuit_breaker::CircuitBreaker;
+use super::CircuitBreaker;
 
 /// Leave to make one call through a circuit breaker: `breaker.acquire()`.
 ///

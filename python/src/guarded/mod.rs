@@ -36,11 +36,10 @@ use service_mesh::{
     Answer, Attempt, CircuitBreaker as Core, Permit, Refusal, Refused, Retrying, ServiceProxy as ProxyCore,
 };
 
-use crate::call::Memory;
 use crate::circuit_breaker::{Circuit, CircuitBreaker};
 use crate::load_balancer::Object;
 use crate::retry::{RetryPolicy, Switches, awaited_coroutine};
-use crate::service_proxy::{Parts, Present, ServiceProxy};
+use crate::service_proxy::{Memory, Parts, Present, ServiceProxy};
 
 /// A decorated function, as it lies in memory. In the cells the interpreter writes, whoever else reads the rest.
 #[repr(C)]

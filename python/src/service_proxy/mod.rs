@@ -4,6 +4,8 @@
 //! breaker that overrides a step of a call, or is none of ours, runs the attempts itself; a policy that overrides its delay
 //! is asked for it, and one that overrides `execute` runs the calls itself, each of one attempt.
 
+mod call;
+
 use std::convert::Infallible;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +23,7 @@ use service_mesh::{
     ServiceProxyConfig,
 };
 
-use crate::call::{Call, Memory, Next};
+use self::call::Next;
 use crate::circuit_breaker::{Circuit, CircuitBreaker};
 use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, number, whole};
 use crate::errors::config_error;
@@ -35,6 +37,8 @@ use crate::retry::{RetryBudget, RetryPolicy, Switches};
 use crate::seconds::{duration, kind};
 use crate::story::story;
 use crate::testing::{ManualClock, environment};
+
+pub(crate) use self::call::{Call, Memory};
 
 const MODULE: &str = "codomyrmex.service_mesh.service_proxy";
 

@@ -4,6 +4,8 @@
 //! `ServiceInstance` tells the balancers itself when one of its fields is assigned. Any other object is read by
 //! attribute: before each pick, if there is one of them.
 
+mod lease;
+
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,9 +21,10 @@ use service_mesh::{LoadBalancerStrategy, Registration};
 use crate::filled::Filled;
 use crate::guarded::CallOut;
 use crate::instance::{Fields, InstanceState, Weight, described, text};
-use crate::lease::Lease;
 use crate::seconds::{duration, kind};
 use crate::testing::{self, ManualClock};
+
+pub(crate) use self::lease::Lease;
 
 /// Picks an instance for each call. See `load_balancer.py`.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh.load_balancer")]

@@ -3,6 +3,8 @@
 //! What decides is the core. Here is what Python adds: the configuration that is alive, predicates over errors and results,
 //! the last failure, `with` blocks, listeners, and subclasses whose overridden methods are asked instead of the core.
 
+mod permit;
+
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -21,16 +23,18 @@ use service_mesh::{
     Timestamp, UnknownWord,
 };
 
+use self::permit::Ready;
 use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, whole};
 use crate::errors::{circuit_open_error, models};
 use crate::event::circuit_event;
 use crate::filled::Filled;
 use crate::guarded::{CallOut, calling_frame, is_coroutine};
 use crate::log::Log;
-use crate::permit::{Permit, Ready};
 use crate::predicates::{error_outcome, result_outcome};
 use crate::seconds::kind;
 use crate::testing::{ManualClock, environment};
+
+pub(crate) use self::permit::Permit;
 
 /// What the hot path must know of a circuit, beside the core.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, intern};
 use service_mesh::{Answer, Attempt, CallErrorKind, Outcome, Refused, ServiceProxy as Core, Verdict};
 
+use super::{Chooser, Parts, Policy, ServiceProxy};
 use crate::answer::Judges;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::errors::{circuit_open_error, no_healthy_instance_error};
@@ -21,7 +22,6 @@ use crate::guarded::CallOut;
 use crate::instance::text;
 use crate::load_balancer::Object;
 use crate::seconds::duration;
-use crate::service_proxy::{Chooser, Parts, Policy, ServiceProxy};
 use crate::testing::{attempts_at_most, wait};
 
 /// How often one whose `get_instance` cannot be told whom to leave out is asked before one comes back who was tried.
