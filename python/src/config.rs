@@ -4,7 +4,7 @@
 //! takes them, and knows the breakers that use them. Every assignment is checked here first: if the new whole is valid, the
 //! breakers are told, and only then is the attribute set. Assignments that race each change what the other has left.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 use service_mesh::{CircuitBreakerConfig, CircuitBreakerConfigBuilder, ConfigError, CountWindow, TimeWindow};
 
 use crate::errors::config_error;
+use crate::lock::lock;
 use crate::seconds::{duration, finite_or_not, kind};
 
 /// What the core allows for its counts.
@@ -140,7 +141,7 @@ impl CircuitBreakerRules {
     }
 
     fn lock(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.live)
     }
 }
 

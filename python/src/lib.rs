@@ -27,6 +27,7 @@ mod guarded;
 mod instance;
 mod interpreter;
 mod load_balancer;
+mod lock;
 mod log;
 mod measures;
 mod mesh;

@@ -4,7 +4,7 @@
 //! is done for it. Refusals come by the thousand when a circuit is open: of each circuit one record a second is made, which
 //! says how many they were.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -15,6 +15,7 @@ use service_mesh::{CircuitState, Environment, Event, EventKind, Timestamp};
 
 use crate::event::circuit_event;
 use crate::guarded::CallOut;
+use crate::lock::lock;
 
 const LOGGER: &str = "codomyrmex.service_mesh";
 
@@ -78,7 +79,7 @@ impl Log {
     /// How many refusals there were since the last record, if another is due.
     fn refusals_to_tell(&self) -> Option<u64> {
         let now = self.environment.now();
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = lock(&self.refusals);
         refusals.untold += 1;
         if now < refusals.next {
             return None;

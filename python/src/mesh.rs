@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use pyo3::exceptions::{PyKeyError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
@@ -18,6 +18,7 @@ use service_mesh::{Event, MeshBuilder, PolicyChanges, PolicyError};
 use crate::config::number;
 use crate::errors::config_error;
 use crate::filled::Filled;
+use crate::lock::lock;
 use crate::log::Log;
 use crate::service_proxy::{Listeners, ServiceProxy};
 use crate::testing::{ManualClock, environment};
@@ -176,7 +177,7 @@ impl Mesh {
     }
 
     fn proxies(&self) -> MutexGuard<'_, BTreeMap<String, Py<ServiceProxy>>> {
-        self.proxies.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.proxies)
     }
 
     /// Tells the objects what the file has changed.

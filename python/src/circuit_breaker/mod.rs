@@ -8,7 +8,7 @@ mod permit;
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::errors::{circuit_open_error, models};
 use crate::event::circuit_event;
 use crate::filled::Filled;
 use crate::guarded::{CallOut, calling_frame, is_coroutine};
+use crate::lock::lock;
 use crate::log::Log;
 use crate::predicates::{error_outcome, result_outcome};
 use crate::seconds::kind;
@@ -684,11 +685,11 @@ impl CircuitBreaker {
     }
 
     fn blocks(&self) -> MutexGuard<'_, Vec<Block>> {
-        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.blocks)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 
     // ----- admission -----
@@ -922,7 +923,7 @@ fn tell(kept: &Weak<Mutex<Kept>>, event: &Event) {
     // None if the interpreter is going away: then nobody listens any more.
     let _told = Python::try_attach(|py| {
         let (name, log, listeners) = {
-            let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = lock(&kept);
             let listeners: Vec<_> = kept.listeners.iter().map(|listener| listener.clone_ref(py)).collect();
             (kept.name.as_ref().map(|name| name.clone_ref(py)), kept.log.clone(), listeners)
         };

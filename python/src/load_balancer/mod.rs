@@ -9,7 +9,7 @@ mod lease;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -21,6 +21,7 @@ use service_mesh::{LoadBalancerStrategy, Registration};
 use crate::filled::Filled;
 use crate::guarded::CallOut;
 use crate::instance::{Fields, InstanceState, Weight, described, text};
+use crate::lock::lock;
 use crate::seconds::{duration, kind};
 use crate::testing::{self, ManualClock};
 
@@ -265,10 +266,6 @@ impl Balancer {
     fn foreign(&self) -> MutexGuard<'_, Vec<Weak<Object>>> {
         lock(&self.foreign)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Object {

@@ -1,7 +1,7 @@
 //! `RetryPolicy` and `RetryBudget`: the core's decisions about when to try again, and waits that Python makes.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
@@ -19,6 +19,7 @@ use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
 use crate::filled::Filled;
 use crate::guarded::{CallOut, is_coroutine};
+use crate::lock::lock;
 use crate::log;
 use crate::predicates::{failed_answer, raised_answer};
 use crate::seconds::{duration, kind};
@@ -581,7 +582,7 @@ impl RetryPolicy {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 }
 
@@ -653,10 +654,9 @@ impl RetryCall {
 
     /// Predicates run without the lock: a call is driven by one at a time, and if not, the last one wins.
     fn step<R>(&self, step: impl FnOnce(&mut Retrying) -> R) -> R {
-        let lock = || self.retrying.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut retrying = lock().clone();
+        let mut retrying = lock(&self.retrying).clone();
         let result = step(&mut retrying);
-        *lock() = retrying;
+        *lock(&self.retrying) = retrying;
         result
     }
 }

@@ -4,7 +4,7 @@
 //! each attempt, since what waits between is Python's.
 
 use std::borrow::Borrow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
@@ -21,6 +21,7 @@ use crate::errors::{circuit_open_error, no_healthy_instance_error};
 use crate::guarded::CallOut;
 use crate::instance::text;
 use crate::load_balancer::Object;
+use crate::lock::lock;
 use crate::seconds::duration;
 use crate::testing::{attempts_at_most, wait};
 
@@ -388,7 +389,7 @@ impl Call {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The step and the memory, taken out: what follows may run Python code, and no lock is held then.

@@ -8,7 +8,7 @@ mod call;
 
 use std::convert::Infallible;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -31,6 +31,7 @@ use crate::event::circuit_event;
 use crate::guarded::{CallOut, is_coroutine};
 use crate::instance::text;
 use crate::load_balancer::{Balancer, Key, LoadBalancer, overrides_get_instance};
+use crate::lock::lock;
 use crate::log::Log;
 use crate::measures::{Tally, Watch};
 use crate::retry::{RetryBudget, RetryPolicy, Switches};
@@ -131,10 +132,6 @@ impl Follower for InstanceRules {
     fn follow(&self, rules: &Rules) {
         *lock(&self.0) = Some(Arc::clone(&rules.config));
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Listeners {
