@@ -3,13 +3,15 @@
 //! What decides is the core. Here is what Python adds: the configuration that is alive, predicates over errors and results,
 //! the last failure, `with` blocks, listeners, and subclasses whose overridden methods are asked instead of the core.
 
+mod blocks;
+mod circuit;
+mod hooks;
+mod kept;
+mod last_failure;
 mod permit;
+mod verdict;
 
-use std::borrow::Borrow;
-use std::cell::RefCell;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
-use std::thread::{self, ThreadId};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -18,86 +20,27 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{IntoPyObjectExt, intern};
-use service_mesh::{
-    CircuitBreaker as Core, CircuitSnapshot, CircuitState, Event, Grant, Outcome, OwnedPermit, Refusal, RefusalReason,
-    Timestamp, UnknownWord,
-};
+use service_mesh::{CircuitBreaker as Core, CircuitSnapshot, Event, Outcome, UnknownWord};
 
+use self::blocks::{Blocks, Leave};
+use self::hooks::Hooks;
+use self::kept::{Kept, tell};
+use self::last_failure::{ago, how_long_ago};
 use self::permit::Ready;
-use crate::config::{CircuitBreakerRules, Follower, Rules, dataclass_of, whole};
-use crate::errors::{circuit_open_error, models};
-use crate::event::circuit_event;
+use crate::config::{CircuitBreakerRules, dataclass_of, whole};
+use crate::errors::models;
 use crate::filled::Filled;
-use crate::guarded::{CallOut, calling_frame, is_coroutine};
+use crate::guarded::{CallOut, callable, calling_frame};
 use crate::lock::lock;
 use crate::log::Log;
-use crate::predicates::{error_outcome, result_outcome};
 use crate::seconds::kind;
 use crate::testing::{ManualClock, environment};
 
+pub(crate) use self::circuit::Circuit;
 pub(crate) use self::permit::Permit;
 
-/// What the hot path must know of a circuit, beside the core.
-#[derive(Debug)]
-pub(crate) struct Circuit {
-    core: Core,
-    /// [`RESULTS`], [`ERRORS`], [`KEPT`], [`HOOKED`].
-    ///
-    /// Ordering: Relaxed. A bit says which path is taken; what the path reads is read under the interpreter or a lock.
-    flags: AtomicU8,
-}
-
-/// `failed_result` is given: results are judged.
-const RESULTS: u8 = 1;
-/// `on` or `ignore` is given.
-const ERRORS: u8 = 2;
-/// A last failure is kept, which goes when the circuit is Closed again.
-const KEPT: u8 = 4;
-/// A method that takes part in a call is overridden in a subclass.
-const HOOKED: u8 = 8;
-
-impl Circuit {
-    pub(crate) fn core(&self) -> &Core {
-        &self.core
-    }
-
-    /// Whether a success is no more than that: nobody wants to see the result, and nothing is to be cleared away.
-    #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        self.flags() == 0
-    }
-
-    #[inline]
-    pub(crate) fn is_hooked(&self) -> bool {
-        self.flags() & HOOKED != 0
-    }
-
-    #[inline]
-    fn flags(&self) -> u8 {
-        // What judges errors alone does not concern a success.
-        self.flags.load(Ordering::Relaxed) & !ERRORS
-    }
-
-    fn judges_errors(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & ERRORS != 0
-    }
-
-    fn set(&self, flag: u8, on: bool) {
-        if on {
-            self.flags.fetch_or(flag, Ordering::Relaxed);
-        } else {
-            self.flags.fetch_and(!flag, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Follower for Circuit {
-    fn follow(&self, rules: &Rules) {
-        self.core.update_config(Arc::clone(&rules.config));
-        self.set(ERRORS, rules.judges_errors());
-        self.set(RESULTS, rules.judges_results);
-    }
-}
+/// Where the Python halves of this module are.
+const HELPERS: &str = "codomyrmex.service_mesh.circuit_breaker";
 
 /// Stops calling what keeps failing, and finds out carefully when it works again.
 ///
@@ -111,72 +54,8 @@ pub(crate) struct CircuitBreaker {
     /// Which methods a subclass overrides: fixed when the object is made.
     hooks: Hooks,
     /// The `with` blocks that have begun and not ended.
-    blocks: Mutex<Vec<Block>>,
+    blocks: Blocks,
     kept: Arc<Mutex<Kept>>,
-}
-
-/// What is kept for Python. Nothing of it is read by a call that succeeds in Closed.
-#[derive(Debug, Default)]
-struct Kept {
-    name: Option<Py<PyString>>,
-    config: Option<Py<CircuitBreakerRules>>,
-    last_failure: Option<Py<PyAny>>,
-    /// The datetime that stands for the core's time of the last failure, so that it is the same whenever it is read.
-    last_failure_time: Option<(Timestamp, Py<PyAny>)>,
-    listeners: Vec<Py<PyAny>>,
-    /// Whether the core tells us what happens.
-    listens: bool,
-    /// None for one that the core has made: its service tells the log.
-    log: Option<Arc<Log>>,
-}
-
-/// A `with` block that has begun.
-#[derive(Debug)]
-struct Block {
-    /// The address of the frame that the block is in, by which it is told apart from other threads' and other tasks' blocks.
-    frame: usize,
-    thread: ThreadId,
-    leave: Leave,
-}
-
-/// The leave that a block has.
-#[derive(Debug)]
-enum Leave {
-    Number(u64),
-    /// None where an overridden `can_execute` says yes and the core no.
-    Permit(Option<OwnedPermit>),
-}
-
-/// Which of the methods that take part in a call are overridden in a subclass.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each method, none of which excludes another")]
-struct Hooks {
-    /// Any of them, or `execute`.
-    any: bool,
-    can_execute: bool,
-    record_success: bool,
-    record_failure: bool,
-}
-
-impl Hooks {
-    fn of(class: &Bound<'_, PyType>) -> PyResult<Self> {
-        let py = class.py();
-        let own = py.get_type::<CircuitBreaker>();
-        if class.is(&own) {
-            return Ok(Self::default());
-        }
-        let differs = |name| Ok::<_, PyErr>(!class.getattr(name)?.is(own.getattr(name)?));
-        let can_execute = differs(intern!(py, "can_execute"))?;
-        let record_success = differs(intern!(py, "record_success"))?;
-        let record_failure = differs(intern!(py, "record_failure"))?;
-        let any = can_execute || record_success || record_failure || differs(intern!(py, "execute"))?;
-        Ok(Self { any, can_execute, record_success, record_failure })
-    }
-}
-
-thread_local! {
-    /// The permits whose verdict an overridden method is about to give: where that method calls ours, it is for them.
-    static AT_VERDICT: RefCell<Vec<(usize, OwnedPermit)>> = const { RefCell::new(Vec::new()) };
 }
 
 #[pymethods]
@@ -196,7 +75,7 @@ impl CircuitBreaker {
             filled: Filled::YES,
             circuit: OnceLock::new(),
             hooks: Hooks::of(class)?,
-            blocks: Mutex::default(),
+            blocks: Blocks::default(),
             kept: Arc::default(),
         })
     }
@@ -242,7 +121,7 @@ impl CircuitBreaker {
             let permit = Self::admit(slf)?;
             return Self::settle(slf, permit, func.call_out_with(args, kwargs));
         }
-        match circuit.core.try_acquire() {
+        match circuit.core().try_acquire() {
             Ok(permit) => Self::settle(slf, Some(permit), func.call_out_with(args, kwargs)),
             Err(refusal) => Self::refuse(slf, func, refusal),
         }
@@ -282,12 +161,11 @@ impl CircuitBreaker {
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let circuit = slf.get().circuit();
-        let leave = match circuit.core.try_acquire_number() {
+        let leave = match circuit.core().try_acquire_number() {
             Some(number) if !circuit.is_hooked() => Leave::Number(number),
             _ => Leave::Permit(Self::admit(slf)?),
         };
-        let block = Block { frame: calling_frame(slf.py()), thread: thread::current().id(), leave };
-        slf.get().blocks().push(block);
+        slf.get().blocks.begin(calling_frame(slf.py()), leave);
         Ok(slf.clone())
     }
 
@@ -297,10 +175,10 @@ impl CircuitBreaker {
         error: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        match slf.get().end_block(calling_frame(slf.py())) {
+        match slf.get().blocks.end(calling_frame(slf.py())) {
             Some(Leave::Number(number)) => {
                 let circuit = slf.get().circuit();
-                let permit = circuit.core.permit_of(number);
+                let permit = circuit.core().permit_of(number);
                 if error.is_none() && circuit.is_plain() {
                     permit.success();
                     return Ok(());
@@ -329,7 +207,7 @@ impl CircuitBreaker {
     /// Asks for leave, for a call that Python drives: a number where that is enough, else a permit.
     fn _begin<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let circuit = slf.get().circuit();
-        match circuit.core.try_acquire_number() {
+        match circuit.core().try_acquire_number() {
             Some(number) if !circuit.is_hooked() => number.into_bound_py_any(slf.py()),
             _ => Self::acquire(slf)?.into_bound_py_any(slf.py()),
         }
@@ -342,7 +220,7 @@ impl CircuitBreaker {
             return Self::succeeded(slf, Some(permit), result);
         }
         let circuit = slf.get().circuit();
-        let permit = circuit.core.permit_of(leave.extract()?);
+        let permit = circuit.core().permit_of(leave.extract()?);
         if circuit.is_plain() {
             permit.success();
             return Ok(());
@@ -554,11 +432,8 @@ impl CircuitBreaker {
     /// the breaker back. What it raises is reported by `sys.unraisablehook` and harms nothing. Gives it back, so that this
     /// is a decorator too.
     fn subscribe<'py>(&self, listener: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        if !listener.is_callable() {
-            let kind = kind(&listener);
-            return Err(PyTypeError::new_err(format!("a listener must be callable, not {kind}")));
-        }
-        self.kept().listeners.push(listener.clone().unbind());
+        let called = callable("a listener", &listener)?;
+        self.kept().listeners.push(called);
         self.listen();
         Ok(listener)
     }
@@ -645,7 +520,7 @@ impl CircuitBreaker {
             filled: Filled::YES,
             circuit: OnceLock::new(),
             hooks: Hooks::default(),
-            blocks: Mutex::default(),
+            blocks: Blocks::default(),
             kept: Arc::default(),
         };
         {
@@ -667,7 +542,7 @@ impl CircuitBreaker {
     }
 
     pub(crate) fn core(&self) -> &Core {
-        &self.circuit().core
+        self.circuit().core()
     }
 
     #[inline]
@@ -681,284 +556,10 @@ impl CircuitBreaker {
     }
 
     fn circuit_of(&self, core: Core) -> Arc<Circuit> {
-        Arc::new(Circuit { core, flags: AtomicU8::new(if self.hooks.any { HOOKED } else { 0 }) })
-    }
-
-    fn blocks(&self) -> MutexGuard<'_, Vec<Block>> {
-        lock(&self.blocks)
+        Arc::new(Circuit::new(core, self.hooks.any))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         lock(&self.kept)
     }
-
-    // ----- admission -----
-
-    /// Leave to make a call, asked of the method that a subclass may override. None where that says yes and the core no.
-    pub(crate) fn admit(slf: &Bound<'_, Self>) -> PyResult<Option<OwnedPermit>> {
-        let (this, py) = (slf.get(), slf.py());
-        if !this.hooks.can_execute {
-            return this.core().try_acquire_owned().map(Some).map_err(|refusal| this.refused(py, refusal));
-        }
-        if slf.getattr(intern!(py, "can_execute"))?.call_out([])?.is_truthy()? {
-            return Ok(this.core().try_acquire_owned().ok());
-        }
-        let core = this.core();
-        let reason = match core.state() {
-            CircuitState::HalfOpen => RefusalReason::HalfOpenFull,
-            _ => RefusalReason::Open,
-        };
-        Err(this.refused_for(py, reason, core.retry_after()))
-    }
-
-    /// The error that tells a refusal.
-    pub(crate) fn refused(&self, py: Python<'_>, refusal: Refusal) -> PyErr {
-        self.refused_for(py, refusal.reason(), refusal.retry_after())
-    }
-
-    fn refused_for(&self, py: Python<'_>, reason: RefusalReason, retry_after: Option<Duration>) -> PyErr {
-        circuit_open_error(py, &self.name_text(py), reason, retry_after, self.last_failure(py))
-    }
-
-    /// A refusal of a call: of a coroutine function it is told when the call is awaited.
-    #[cold]
-    pub(crate) fn refuse<'py>(
-        slf: &Bound<'py, Self>,
-        func: &Bound<'py, PyAny>,
-        refusal: Refusal,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        static LATER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        static IS_COROUTINE_FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = slf.py();
-        let error = slf.get().refused(py, refusal);
-        if !IS_COROUTINE_FUNCTION.import(py, "inspect", "iscoroutinefunction")?.call_out([func])?.is_truthy()? {
-            return Err(error);
-        }
-        // Not asked again when it is awaited: one call is refused once, and listeners hear of it once.
-        LATER.import(py, HELPERS, "refused_when_awaited")?.call_out([func, error.value(py).as_any()])
-    }
-
-    // ----- verdicts -----
-
-    /// What a call came to, and what the caller gets. A coroutine is no result yet: it asks anew when it is awaited.
-    pub(crate) fn settle<'py, B: Borrow<Core>>(
-        slf: &Bound<'py, Self>,
-        permit: Option<Grant<B>>,
-        result: PyResult<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        match result {
-            Ok(coroutine) if is_coroutine(&coroutine) => {
-                drop(permit);
-                awaited(slf, coroutine)
-            }
-            Ok(result) => Self::succeeded(slf, permit, &result).map(|()| result),
-            Err(error) => Err(Self::failed(slf, permit, error)),
-        }
-    }
-
-    /// The function gave back this.
-    fn succeeded<B: Borrow<Core>>(
-        slf: &Bound<'_, Self>,
-        permit: Option<Grant<B>>,
-        result: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let this = slf.get();
-        let outcome = if this.circuit().flags() & RESULTS == 0 {
-            Outcome::Success
-        } else {
-            result_outcome(this.config(slf.py())?.as_any(), result)?
-        };
-        Self::conclude(slf, permit, outcome, None)
-    }
-
-    /// The function raised this; gives back what the caller is to see, which is the same unless a predicate or an
-    /// overridden method raised as well.
-    fn failed<B: Borrow<Core>>(slf: &Bound<'_, Self>, permit: Option<Grant<B>>, error: PyErr) -> PyErr {
-        let py = slf.py();
-        let value = error.value(py).clone().into_any();
-        match Self::conclude_block(slf, permit, &value) {
-            Ok(()) => error,
-            Err(other) => {
-                // As Python does where an error is raised while another is handled.
-                drop(other.value(py).setattr(intern!(py, "__context__"), &value));
-                other
-            }
-        }
-    }
-
-    /// A block ended, with this error or with None.
-    pub(crate) fn conclude_block<B: Borrow<Core>>(
-        slf: &Bound<'_, Self>,
-        permit: Option<Grant<B>>,
-        error: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        if error.is_none() {
-            return Self::conclude(slf, permit, Outcome::Success, None);
-        }
-        let this = slf.get();
-        let judge = if this.circuit().judges_errors() { Some(this.config(slf.py())?.into_any()) } else { None };
-        let outcome = error_outcome(judge.as_ref(), error)?;
-        Self::conclude(slf, permit, outcome, Some(error))
-    }
-
-    /// The verdict, given through the method that a subclass may override.
-    pub(crate) fn conclude<B: Borrow<Core>>(
-        slf: &Bound<'_, Self>,
-        permit: Option<Grant<B>>,
-        outcome: Outcome,
-        error: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let (this, py) = (slf.get(), slf.py());
-        let told = match outcome {
-            Outcome::Success if this.hooks.record_success => {
-                this.at_verdict(permit, || slf.getattr(intern!(py, "record_success"))?.call_out([]))
-            }
-            Outcome::Failure if this.hooks.record_failure => {
-                this.at_verdict(permit, || slf.getattr(intern!(py, "record_failure"))?.call_out([]))
-            }
-            _ => {
-                match permit {
-                    Some(permit) => permit.settle(outcome),
-                    None => this.settle_by_hand(outcome),
-                }
-                Ok(())
-            }
-        };
-        this.note(py, outcome, error);
-        told
-    }
-
-    /// Runs an overridden method; where it calls ours, that is the verdict on `permit`. If it does not, there is none.
-    fn at_verdict<B: Borrow<Core>, R>(
-        &self,
-        permit: Option<Grant<B>>,
-        method: impl FnOnce() -> PyResult<R>,
-    ) -> PyResult<()> {
-        let Some(permit) = permit else { return method().map(drop) };
-        let address = std::ptr::from_ref(self).addr();
-        let depth = AT_VERDICT.with_borrow_mut(|permits| {
-            permits.push((address, permit.into_owned()));
-            permits.len() - 1
-        });
-        let result = method().map(drop);
-        let left = AT_VERDICT.with_borrow_mut(|permits| (permits.len() > depth).then(|| permits.split_off(depth)));
-        drop(left);
-        result
-    }
-
-    /// A verdict by hand, or the one on the permit for which an overridden method is running.
-    fn record(&self, py: Python<'_>, outcome: Outcome, error: Option<&Bound<'_, PyAny>>) {
-        let address = std::ptr::from_ref(self).addr();
-        let permit = if self.hooks.any {
-            AT_VERDICT.with_borrow_mut(|permits| permits.pop_if(|(whose, _)| *whose == address))
-        } else {
-            None
-        };
-        match permit {
-            Some((_, permit)) => permit.settle(outcome),
-            None => self.settle_by_hand(outcome),
-        }
-        self.note(py, outcome, error);
-    }
-
-    fn settle_by_hand(&self, outcome: Outcome) {
-        match outcome {
-            Outcome::Success => self.core().record_success(),
-            Outcome::Failure => self.core().record_failure(),
-            Outcome::Neutral => {}
-        }
-    }
-
-    /// The last failure is kept for as long as there may be a refusal whose cause it is.
-    pub(crate) fn note(&self, py: Python<'_>, outcome: Outcome, error: Option<&Bound<'_, PyAny>>) {
-        if outcome == Outcome::Failure
-            && let Some(error) = error
-            && self.core().state() != CircuitState::Closed
-        {
-            let before = self.kept().last_failure.replace(error.clone().unbind());
-            self.circuit().set(KEPT, true);
-            drop(before);
-        }
-        self.tidy(py);
-    }
-
-    /// Lets go of the last failure when the circuit is Closed.
-    fn tidy(&self, _py: Python<'_>) {
-        if self.circuit().flags() & KEPT != 0 && self.core().state() == CircuitState::Closed {
-            self.circuit().set(KEPT, false);
-            let before = self.kept().last_failure.take();
-            drop(before);
-        }
-    }
-
-    /// What the block in this frame that began last has. Where a block ends in another frame than it began in, as those of an
-    /// `ExitStack` do, it is the last that this thread began.
-    fn end_block(&self, frame: usize) -> Option<Leave> {
-        let mut blocks = self.blocks();
-        if blocks.last().is_some_and(|block| block.frame == frame) {
-            return blocks.pop().map(|block| block.leave);
-        }
-        let thread = thread::current().id();
-        let here = blocks.iter().rposition(|block| block.frame == frame);
-        let place = here.or_else(|| blocks.iter().rposition(|block| block.thread == thread))?;
-        Some(blocks.remove(place).leave)
-    }
-}
-
-/// Where the Python halves of this module are.
-const HELPERS: &str = "codomyrmex.service_mesh.circuit_breaker";
-
-/// The same coroutine, whose admission is asked for when it is awaited.
-pub(crate) fn awaited<'py>(
-    breaker: &Bound<'py, CircuitBreaker>,
-    coroutine: Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    AWAITED.import(breaker.py(), HELPERS, "awaited")?.call_out([breaker.as_any(), &coroutine])
-}
-
-/// Tells the log and Python's listeners what has happened.
-fn tell(kept: &Weak<Mutex<Kept>>, event: &Event) {
-    let Some(kept) = kept.upgrade() else { return };
-    // None if the interpreter is going away: then nobody listens any more.
-    let _told = Python::try_attach(|py| {
-        let (name, log, listeners) = {
-            let kept = lock(&kept);
-            let listeners: Vec<_> = kept.listeners.iter().map(|listener| listener.clone_ref(py)).collect();
-            (kept.name.as_ref().map(|name| name.clone_ref(py)), kept.log.clone(), listeners)
-        };
-        let name = name.map_or_else(|| event.name.to_string(), |name| name.bind(py).to_string());
-        if let Some(log) = log {
-            log.hear(py, &name, event);
-        }
-        let told = if listeners.is_empty() { return } else { circuit_event(py, &name, event) };
-        match told {
-            Ok(told) => {
-                for listener in listeners {
-                    if let Err(error) = listener.bind(py).call_out([&told]) {
-                        error.write_unraisable(py, Some(listener.bind(py)));
-                    }
-                }
-            }
-            Err(error) => error.write_unraisable(py, None),
-        }
-    });
-}
-
-/// The naive local time that lies so far back.
-fn ago(py: Python<'_>, age: Duration) -> PyResult<Bound<'_, PyAny>> {
-    let datetime = py.import("datetime")?;
-    let age = datetime.getattr("timedelta")?.call1((0, age.as_secs_f64()))?;
-    datetime.getattr("datetime")?.call_method0("now")?.sub(age)
-}
-
-/// How far a datetime lies back; what lies ahead is now.
-fn how_long_ago(time: &Bound<'_, PyAny>) -> PyResult<Duration> {
-    let zone = time.getattr("tzinfo").map_err(|_| {
-        let kind = kind(time);
-        PyTypeError::new_err(format!("last_failure_time must be a datetime or None, not {kind}"))
-    })?;
-    let now = time.py().import("datetime")?.getattr("datetime")?.call_method1("now", (zone,))?;
-    let seconds: f64 = now.sub(time)?.call_method0("total_seconds")?.extract()?;
-    Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }

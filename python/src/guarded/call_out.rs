@@ -5,9 +5,12 @@ use std::hint::black_box;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+
+use crate::seconds::kind;
 
 /// What a user gave us to call, called so that his thread may end meanwhile.
 ///
@@ -59,6 +62,14 @@ impl<'py> CallOut<'py> for Bound<'py, PyAny> {
         // SAFETY: what comes back is new, or null with an error set.
         unsafe { Bound::from_owned_ptr_or_err(self.py(), result) }
     }
+}
+
+/// What a user gave us to call later, if it can be called.
+pub(crate) fn callable(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    if given.is_callable() {
+        return Ok(given.clone().unbind());
+    }
+    Err(PyTypeError::new_err(format!("{what} must be callable, not {}", kind(given))))
 }
 
 /// Stands in a frame that calls Python. It is forgotten when the call comes back, and dropped when the stack is unwound: no
