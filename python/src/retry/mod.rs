@@ -1,73 +1,39 @@
-//! `RetryPolicy` and `RetryBudget`: the core's decisions about when to try again, and waits that Python makes.
+//! `RetryPolicy`: the core's decisions about when to try again, with the attributes that Python's users assign.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+mod again;
+mod budget;
+mod call;
+mod jitter;
+mod switches;
+
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
+use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyDict, PyInt, PyString, PyTuple, PyType};
-use pyo3::{IntoPyObjectExt, intern};
-use service_mesh::{
-    Answer, Environment, Jitter, RetryBudget as CoreBudget, RetryBudgetConfig, RetryConfig, RetryConfigBuilder,
-    RetryPolicy as Core, Retrying, UnknownWord,
-};
+use pyo3::types::{PyDict, PyInt, PyTuple, PyType};
+use service_mesh::{Environment, RetryConfig, RetryConfigBuilder, RetryPolicy as Core, Retrying};
 
+use self::again::awaited;
+use self::jitter::{as_read, read_jitter};
+use self::switches::{BUDGET, DELAY, EXECUTE, RESULTS};
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
 use crate::filled::Filled;
 use crate::guarded::{CallOut, is_coroutine};
 use crate::lock::lock;
-use crate::log;
-use crate::predicates::{failed_answer, raised_answer};
-use crate::seconds::{duration, kind};
-use crate::testing::{self, ManualClock, environment};
+use crate::seconds::duration;
+use crate::testing::{ManualClock, environment};
 
-/// What a decorated function must know of its policy at once.
-#[derive(Debug)]
-pub(crate) struct Switches(AtomicU8);
+pub(crate) use self::again::awaited_coroutine;
+pub(crate) use self::budget::RetryBudget;
+pub(crate) use self::call::RetryCall;
+pub(crate) use self::switches::Switches;
 
-/// `failed_result` is given: results are judged.
-const RESULTS: u8 = 1;
-/// There is a budget: calls are counted when they begin.
-const BUDGET: u8 = 2;
-/// `execute` is overridden in a subclass.
-const EXECUTE: u8 = 4;
-/// `get_delay` is overridden in a subclass.
-const DELAY: u8 = 8;
-
-impl Switches {
-    /// Whether a result is what the call came to, and nobody counts calls.
-    #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        // Ordering: Relaxed. A bit says which path is taken; what the path reads is behind the policy's lock.
-        self.0.load(Ordering::Relaxed) & !DELAY == 0
-    }
-
-    /// Whether results are judged.
-    #[inline]
-    pub(crate) fn judges_results(&self) -> bool {
-        self.has(RESULTS)
-    }
-
-    pub(crate) fn overrides_execute(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & EXECUTE != 0
-    }
-
-    fn has(&self, switch: u8) -> bool {
-        self.0.load(Ordering::Relaxed) & switch != 0
-    }
-
-    fn set(&self, switch: u8, on: bool) {
-        if on {
-            self.0.fetch_or(switch, Ordering::Relaxed);
-        } else {
-            self.0.fetch_and(!switch, Ordering::Relaxed);
-        }
-    }
-}
+/// Where the Python halves of this module are.
+const HELPERS: &str = "codomyrmex.service_mesh.retry";
 
 /// Tries a failed call again, after a wait that grows.
 ///
@@ -108,7 +74,7 @@ impl RetryPolicy {
     ) -> PyResult<Self> {
         let own = class.py().get_type::<Self>();
         let differs = |name| Ok::<_, PyErr>(!class.is(&own) && !class.getattr(name)?.is(own.getattr(name)?));
-        let switches = Switches(AtomicU8::new(0));
+        let switches = Switches::default();
         switches.set(EXECUTE, differs("execute")?);
         switches.set(DELAY, differs("get_delay")?);
         Ok(Self {
@@ -307,12 +273,7 @@ impl RetryPolicy {
     /// `True` for a factor of 0.5 to 1.5, `False` for none, or `"full"`, `"equal"`, `"decorrelated"`.
     #[getter]
     fn jitter<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let jitter = self.kept().core.config().jitter();
-        match jitter {
-            Jitter::Proportional => true.into_bound_py_any(py),
-            Jitter::None => false.into_bound_py_any(py),
-            other => other.as_str().into_bound_py_any(py),
-        }
+        as_read(py, self.kept().core.config().jitter())
     }
 
     #[setter]
@@ -470,95 +431,6 @@ impl RetryPolicy {
         self.kept().core.retrying()
     }
 
-    /// All attempts after the first, which came to `result`.
-    #[cold]
-    pub(crate) fn again<'py>(
-        slf: &Bound<'py, Self>,
-        began: Option<Retrying>,
-        mut result: PyResult<Bound<'py, PyAny>>,
-        call: &mut dyn FnMut() -> PyResult<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let mut retrying = began.unwrap_or_else(|| slf.get().retrying());
-        loop {
-            let wait = match &result {
-                Ok(value) => Self::wait_after_result(slf, &mut retrying, value)?,
-                Err(error) => {
-                    let value = error.value(py).as_any();
-                    match Self::wait_after_error(slf, &mut retrying, value) {
-                        Ok(wait) => wait,
-                        Err(other) => {
-                            // As Python does where an error is raised while another is handled.
-                            drop(other.value(py).setattr(intern!(py, "__context__"), value));
-                            return Err(other);
-                        }
-                    }
-                }
-            };
-            let Some(wait) = wait else { return result };
-            // Let go of before the wait: what an attempt held is not held for seconds more.
-            drop(result);
-            slf.get().sleep(py, wait)?;
-            result = call();
-        }
-    }
-
-    /// How long to wait after this error, none if it is the last; then it has a note of the attempts.
-    fn wait_after_error(
-        slf: &Bound<'_, Self>,
-        retrying: &mut Retrying,
-        error: &Bound<'_, PyAny>,
-    ) -> PyResult<Option<Duration>> {
-        let answer = raised_answer(slf.as_any(), error)?;
-        let wait = Self::wait_after(slf, retrying, &answer)?;
-        if wait.is_none() && retrying.attempts() > 1 && error.is_instance_of::<PyException>() {
-            note_attempts(error, retrying.attempts());
-        }
-        Ok(wait)
-    }
-
-    fn wait_after_result(
-        slf: &Bound<'_, Self>,
-        retrying: &mut Retrying,
-        result: &Bound<'_, PyAny>,
-    ) -> PyResult<Option<Duration>> {
-        if !slf.get().switches.has(RESULTS) {
-            return Ok(None);
-        }
-        let answer = failed_answer(slf.as_any(), result)?;
-        Self::wait_after(slf, retrying, &answer)
-    }
-
-    fn wait_after(slf: &Bound<'_, Self>, retrying: &mut Retrying, answer: &Answer) -> PyResult<Option<Duration>> {
-        let attempts = retrying.attempts();
-        if testing::attempts_at_most().is_some_and(|most| attempts >= most) {
-            return Ok(None);
-        }
-        let Some(wait) = retrying.wait_after(answer, None) else { return Ok(None) };
-        log::retry(slf.py(), attempts, wait);
-        if !slf.get().switches.has(DELAY) {
-            return Ok(Some(testing::wait(wait)));
-        }
-        let number = (attempts - 1).into_bound_py_any(slf.py())?;
-        let own = slf.getattr(intern!(slf.py(), "get_delay"))?.call_out([&number])?;
-        let own = duration("get_delay", &own)?;
-        Ok(Some(testing::wait(own.max(answer.earliest_retry().unwrap_or_default()))))
-    }
-
-    /// Waits in the thread, with the interpreter free for others: by the clock that was given, or by `time.sleep`, which is
-    /// looked up now, so that those who have put another in its place are asked.
-    pub(crate) fn sleep(&self, py: Python<'_>, wait: Duration) -> PyResult<()> {
-        if wait.is_zero() {
-            return Ok(());
-        }
-        let sleeper = match self.clock(py) {
-            Some(clock) => clock.into_bound(py),
-            None => py.import(intern!(py, "time"))?.into_any(),
-        };
-        let seconds = wait.as_secs_f64().into_bound_py_any(py)?;
-        sleeper.getattr(intern!(py, "sleep"))?.call_out([&seconds]).map(drop)
-    }
-
     fn change(&self, py: Python<'_>, change: impl FnOnce(RetryConfigBuilder) -> RetryConfigBuilder) -> PyResult<()> {
         let builder = self.kept().core.config().to_builder();
         let config = change(builder).build().map_err(|error| config_error(py, &error))?;
@@ -575,7 +447,7 @@ impl RetryPolicy {
             core = core.environment(environment.clone());
         }
         if let Some(budget) = &kept.budget {
-            core = core.budget(budget.bind(py).get().core.clone());
+            core = core.budget(budget.bind(py).get().core().clone());
         }
         self.switches.set(BUDGET, kept.budget.is_some());
         kept.core = core.build();
@@ -586,194 +458,6 @@ impl RetryPolicy {
     }
 }
 
-/// Where the Python halves of this module are.
-const HELPERS: &str = "codomyrmex.service_mesh.retry";
-
-/// The awaited call, whose first coroutine there is already.
-fn awaited<'py>(
-    policy: &Bound<'py, RetryPolicy>,
-    began: Option<Retrying>,
-    func: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
-    first: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let call = began.map(|retrying| RetryCall::new(policy, retrying));
-    AWAITED
-        .import(policy.py(), HELPERS, "awaited")?
-        .call_out_with(&(policy, call, func, args, kwargs, first).into_pyobject(policy.py())?, None)
-}
-
-/// The same for a decorated function, which hands on what it got from it.
-#[cold]
-pub(crate) fn awaited_coroutine<'py>(
-    policy: &Bound<'py, RetryPolicy>,
-    began: Option<Retrying>,
-    func: &Bound<'py, PyAny>,
-    args: Vec<Bound<'py, PyAny>>,
-    kwargs: Option<&Bound<'py, PyDict>>,
-    first: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    awaited(policy, began, func, &PyTuple::new(policy.py(), args)?, kwargs, first)
-}
-
-/// Says of an error that is about to be raised how many attempts there were.
-pub(crate) fn note_attempts(error: &Bound<'_, PyAny>, attempts: u32) {
-    let note = || error.call_method1("add_note", (format!("the call failed after {attempts} attempts"),));
-    // An error that takes no notes is as good without.
-    drop(note());
-}
-
 fn retries(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     whole("max_retries", value, "0 to 4294967295")
-}
-
-fn read_jitter(value: &Bound<'_, PyAny>) -> PyResult<Jitter> {
-    if let Ok(on) = value.cast::<PyBool>() {
-        return Ok(on.is_true().into());
-    }
-    let word = value.cast::<PyString>().map_err(|_| {
-        PyTypeError::new_err(format!("jitter must be a bool or the name of a jitter, not {}", kind(value)))
-    })?;
-    word.to_str()?.parse().map_err(|error: UnknownWord| PyValueError::new_err(format!("jitter: {error}")))
-}
-
-/// One call that Python drives: it is told what came of each attempt, and says how long to wait before the next.
-#[pyclass(frozen, module = "codomyrmex.service_mesh._native")]
-#[derive(Debug)]
-pub(crate) struct RetryCall {
-    policy: Py<RetryPolicy>,
-    retrying: Mutex<Retrying>,
-}
-
-impl RetryCall {
-    fn new(policy: &Bound<'_, RetryPolicy>, retrying: Retrying) -> Self {
-        Self { policy: policy.clone().unbind(), retrying: Mutex::new(retrying) }
-    }
-
-    /// Predicates run without the lock: a call is driven by one at a time, and if not, the last one wins.
-    fn step<R>(&self, step: impl FnOnce(&mut Retrying) -> R) -> R {
-        let mut retrying = lock(&self.retrying).clone();
-        let result = step(&mut retrying);
-        *lock(&self.retrying) = retrying;
-        result
-    }
-}
-
-#[pymethods]
-impl RetryCall {
-    /// The seconds to wait after this error; `None` if it is the last, which then has a note of the attempts.
-    fn after_error(&self, py: Python<'_>, error: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
-        let wait = self.step(|retrying| RetryPolicy::wait_after_error(self.policy.bind(py), retrying, error))?;
-        Ok(wait.map(|wait| wait.as_secs_f64()))
-    }
-
-    /// The seconds to wait after this result; `None` if it is what the call comes to.
-    fn after_result(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
-        let wait = self.step(|retrying| RetryPolicy::wait_after_result(self.policy.bind(py), retrying, result))?;
-        Ok(wait.map(|wait| wait.as_secs_f64()))
-    }
-
-    /// Attempts so far, with the one that is under way.
-    #[getter]
-    fn attempts(&self) -> u32 {
-        self.step(|retrying| retrying.attempts())
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.policy)
-    }
-}
-
-/// Bounds the retries of all who share it: in any 10 seconds at most `ratio` times the calls, and `floor_per_second` times
-/// 10. A retry that it does not grant is not made, and the call comes to the error that it has.
-#[pyclass(frozen, subclass, weakref, module = "codomyrmex.service_mesh")]
-#[derive(Debug)]
-pub(crate) struct RetryBudget {
-    core: CoreBudget,
-}
-
-#[pymethods]
-impl RetryBudget {
-    #[new]
-    #[pyo3(
-        signature = (ratio=None, floor_per_second=None, *, clock=None),
-        text_signature = "(ratio=0.2, floor_per_second=10.0, *, clock=None)"
-    )]
-    fn new(
-        py: Python<'_>,
-        ratio: Option<&Bound<'_, PyAny>>,
-        floor_per_second: Option<&Bound<'_, PyAny>>,
-        clock: Option<&Bound<'_, ManualClock>>,
-    ) -> PyResult<Self> {
-        let mut config = RetryBudgetConfig::builder();
-        if let Some(ratio) = ratio {
-            config = config.ratio(number("ratio", ratio)?);
-        }
-        if let Some(floor) = floor_per_second {
-            config = config.floor_per_second(number("floor_per_second", floor)?);
-        }
-        let config = config.build().map_err(|error| config_error(py, &error))?;
-        Ok(Self { core: CoreBudget::with_environment(config, environment(clock)) })
-    }
-
-    /// A call begins: it earns `ratio` of a retry.
-    fn deposit(&self) {
-        self.core.deposit();
-    }
-
-    /// Takes a retry out, if there is one; it cannot be given back. Where it is false there must be no retry.
-    fn withdraw(&self) -> bool {
-        self.core.withdraw()
-    }
-
-    /// How many retries could be taken out now.
-    #[getter]
-    fn balance(&self) -> u64 {
-        self.core.balance()
-    }
-
-    /// The share of the calls that may be tried again. 0 to 1, default 0.2.
-    #[getter]
-    fn ratio(&self) -> f64 {
-        self.core.config().ratio()
-    }
-
-    #[setter]
-    fn set_ratio(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let config = self.core.config().to_builder().ratio(number("ratio", value)?).build();
-        self.core.update_config(config.map_err(|error| config_error(value.py(), &error))?);
-        Ok(())
-    }
-
-    /// Retries per second that are granted whatever the calls. At least 0, default 10.
-    #[getter]
-    fn floor_per_second(&self) -> f64 {
-        self.core.config().floor_per_second()
-    }
-
-    #[setter]
-    fn set_floor_per_second(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let config = self.core.config().to_builder().floor_per_second(number("floor_per_second", value)?).build();
-        self.core.update_config(config.map_err(|error| config_error(value.py(), &error))?);
-        Ok(())
-    }
-
-    fn __repr__(&self) -> String {
-        format!("RetryBudget(ratio={:?}, floor_per_second={:?})", self.ratio(), self.floor_per_second())
-    }
-
-    /// Its configuration; what was earned and charged stays where it was.
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
-        let this = slf.get();
-        (slf.get_type(), (this.ratio(), this.floor_per_second())).into_pyobject(slf.py())
-    }
-}
-
-impl RetryBudget {
-    /// The budget that the core charges.
-    pub(crate) fn core(&self) -> &CoreBudget {
-        &self.core
-    }
 }
