@@ -4,27 +4,28 @@
 //! `ServiceInstance` tells the balancers itself when one of its fields is assigned. Any other object is read by
 //! attribute: before each pick, if there is one of them.
 
+mod balancer;
+mod key;
 mod lease;
+mod strategy;
 
-use std::hash::{Hash, Hasher};
-use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyIterator, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyIterator, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
-use service_mesh::{LoadBalancerStrategy, Registration};
 
+use self::strategy::{member_of, strategy_of};
 use crate::filled::Filled;
 use crate::guarded::CallOut;
-use crate::instance::{Fields, InstanceState, Weight, described, text};
-use crate::lock::lock;
-use crate::seconds::{duration, kind};
+use crate::instance::text;
+use crate::seconds::duration;
 use crate::testing::{self, ManualClock};
 
+pub(crate) use self::balancer::{Balancer, Object};
+pub(crate) use self::key::Key;
 pub(crate) use self::lease::Lease;
 
 /// Picks an instance for each call. See `load_balancer.py`.
@@ -34,250 +35,6 @@ pub(crate) struct LoadBalancer {
     filled: Filled,
     /// Made by `__init__`, which is told of the clock.
     balancer: OnceLock<Arc<Balancer>>,
-}
-
-/// What a balancer is to the objects that are registered with it.
-pub(crate) struct Balancer {
-    core: service_mesh::LoadBalancer,
-    /// Weights are told to the core in thousandths, because one of them is no whole number. Never taken back.
-    ///
-    /// Ordering: Relaxed. Whoever sets it tells every weight anew.
-    in_parts: AtomicBool,
-    /// The objects that are read by attribute.
-    foreign: Mutex<Vec<Weak<Object>>>,
-    /// Their number.
-    ///
-    /// Ordering: Relaxed. It publishes nothing; the list has a lock.
-    foreigners: AtomicUsize,
-}
-
-/// What is attached to a registration: the object that was registered.
-pub(crate) struct Object {
-    object: Py<PyAny>,
-    /// What the core was told last, if it is read by attribute.
-    told: Option<Mutex<Fields>>,
-}
-
-/// A weight of one is so many parts where some weight is no whole number.
-const PARTS: u32 = 1_000;
-
-impl Balancer {
-    pub(crate) fn new(core: service_mesh::LoadBalancer) -> Self {
-        Self { core, in_parts: AtomicBool::new(false), foreign: Mutex::default(), foreigners: AtomicUsize::new(0) }
-    }
-
-    pub(crate) fn core(&self) -> &service_mesh::LoadBalancer {
-        &self.core
-    }
-
-    /// Registers an object, and returns the one that had its id.
-    pub(crate) fn register(self: &Arc<Self>, object: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
-        let py = object.py();
-        let native = InstanceState::of(object)?;
-        let fields = native.map_or_else(|| Fields::of(object), |native| Ok(native.get().fields()))?;
-        let instance = described(object)?
-            .with_weight(self.weight(fields.weight))
-            .with_healthy(fields.healthy)
-            .with_connections(fields.connections());
-        let id = instance.id.clone();
-        let told = native.is_none().then(|| Mutex::new(fields));
-        let registered = Arc::new(Object { object: object.clone().unbind(), told });
-        let replaced = self.core.register_with(instance, registered.clone());
-        if let Some(native) = native {
-            if let Some(registration) = self.registration_of(&id, object) {
-                native.get().hold(self, registration.downgrade(), &id);
-                self.follow(py, &id, native.get());
-            }
-        } else {
-            let mut foreign = self.foreign();
-            foreign.retain(|other| other.strong_count() > 0);
-            foreign.push(Arc::downgrade(&registered));
-            self.foreigners.store(foreign.len(), Ordering::Relaxed);
-        }
-        let replaced = replaced.as_ref().and_then(|replaced| replaced.attachment::<Object>());
-        let Some(Object { object: replaced, .. }) = replaced else { return Ok(None) };
-        let replaced = replaced.bind(py);
-        if !replaced.is(object) {
-            self.release(&id, replaced)?;
-        }
-        Ok(Some(replaced.clone().unbind()))
-    }
-
-    /// Takes an object out, and returns it.
-    pub(crate) fn deregister(self: &Arc<Self>, py: Python<'_>, id: &str) -> PyResult<Option<Py<PyAny>>> {
-        let Some(registration) = self.core.registration(id) else { return Ok(None) };
-        let object = self.object(py, &registration)?;
-        if self.core.deregister(id).is_some() {
-            self.release(id, object.bind(py))?;
-        }
-        Ok(Some(object))
-    }
-
-    fn release(self: &Arc<Self>, id: &str, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        if let Some(native) = InstanceState::of(object)? {
-            native.get().release(self, id);
-        }
-        Ok(())
-    }
-
-    /// Tells the core what is said of an instance now. Whatever races, the last that the core hears is the present.
-    pub(crate) fn follow(self: &Arc<Self>, py: Python<'_>, id: &str, state: &InstanceState) {
-        let mut fields = state.fields();
-        loop {
-            self.core.set_weight(id, self.weight(fields.weight));
-            self.core.mark_healthy(id, fields.healthy);
-            let present = state.fields();
-            if (present.weight, present.healthy) == (fields.weight, fields.healthy) {
-                break;
-            }
-            fields = present;
-        }
-        // Another object may have taken the id meanwhile, and has then been told what is not its own.
-        if let Some(registration) = self.core.registration(id)
-            && let Some(Object { object, told }) = registration.attachment()
-        {
-            match (object.bind(py).cast::<InstanceState>(), told) {
-                (_, Some(told)) => *lock(told) = fields,
-                (Ok(other), None) if !std::ptr::eq(other.get(), state) => self.follow(py, id, other.get()),
-                _ => {}
-            }
-        }
-    }
-
-    /// Reads the objects that are read by attribute, and tells the core what has changed. To be called before a pick.
-    #[inline]
-    pub(crate) fn refresh(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        if self.reads_objects() { self.read_foreign(py) } else { Ok(()) }
-    }
-
-    /// Whether some object is read by attribute before each pick.
-    #[inline]
-    pub(crate) fn reads_objects(&self) -> bool {
-        self.foreigners.load(Ordering::Relaxed) > 0
-    }
-
-    #[cold]
-    fn read_foreign(&self, py: Python<'_>) -> PyResult<()> {
-        let foreign: Vec<_> = self.foreign().iter().filter_map(Weak::upgrade).collect();
-        for object in foreign {
-            let Object { object, told: Some(told) } = &*object else { continue };
-            let object = object.bind(py);
-            let fields = Fields::of(object)?;
-            let before = std::mem::replace(&mut *lock(told), fields);
-            if before == fields {
-                continue;
-            }
-            let id = text(&object.getattr("id")?)?;
-            if self.registration_of(&id, object).is_some() {
-                self.core.set_weight(&id, self.weight(fields.weight));
-                self.core.mark_healthy(&id, fields.healthy);
-                self.core.set_connections(&id, fields.connections());
-            }
-        }
-        Ok(())
-    }
-
-    /// Registers an object whose balancer answers for its health and weight.
-    pub(crate) fn register_pickable(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        let registered = Object { object: object.clone().unbind(), told: None };
-        drop(self.core.register_with(described(object)?, Arc::new(registered)));
-        Ok(())
-    }
-
-    /// Whether this object is registered under this id.
-    pub(crate) fn has(&self, id: &str, object: &Bound<'_, PyAny>) -> bool {
-        self.registration_of(id, object).is_some()
-    }
-
-    /// A list of instances has been put in force: tells the objects what it says of them, and lets them know their
-    /// registrations again.
-    pub(crate) fn listed_anew(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        for status in self.core.endpoints() {
-            let Some(registration) = self.core.registration(&status.instance.id) else { continue };
-            let Some(known) = registration.attachment::<Object>() else { continue };
-            let object = known.object.bind(py);
-            let Some(native) = InstanceState::of(object)? else { continue };
-            native.get().hold(self, registration.downgrade(), &status.instance.id);
-            if self.in_parts.load(Ordering::Relaxed) {
-                // A list speaks of whole weights, and may leave others in parts: what the objects say holds.
-                self.follow(py, &status.instance.id, native.get());
-            } else {
-                native.get().take(py, Weight::Whole(status.weight), status.healthy);
-            }
-        }
-        Ok(())
-    }
-
-    /// The registration of this id, if it is this object's.
-    fn registration_of(&self, id: &str, object: &Bound<'_, PyAny>) -> Option<Registration> {
-        let registration = self.core.registration(id)?;
-        let is_his = registration.attachment::<Object>().is_some_and(|known| known.object.is(object));
-        is_his.then_some(registration)
-    }
-
-    /// The object of a registration. One that no Python code has registered, such as a policy file's, gets one now.
-    pub(crate) fn object(self: &Arc<Self>, py: Python<'_>, registration: &Registration) -> PyResult<Py<PyAny>> {
-        if let Some(known) = registration.attachment::<Object>() {
-            return Ok(known.object.clone_ref(py));
-        }
-        self.make_object(py, registration)
-    }
-
-    #[cold]
-    fn make_object(self: &Arc<Self>, py: Python<'_>, registration: &Registration) -> PyResult<Py<PyAny>> {
-        let instance = registration.instance();
-        let status = self.core.endpoints().into_iter().find(|status| status.instance.id == instance.id);
-        let (healthy, weight) =
-            status.map_or((instance.healthy, instance.weight), |status| (status.healthy, status.weight));
-        let known = PyDict::new(py);
-        known.set_item("id", &instance.id)?;
-        known.set_item("host", &instance.host)?;
-        known.set_item("port", instance.port)?;
-        known.set_item("weight", weight)?;
-        known.set_item("healthy", healthy)?;
-        known.set_item("connections", registration.connections())?;
-        known.set_item("metadata", instance.metadata.clone())?;
-        let class = py.import("codomyrmex.service_mesh.models")?.getattr("ServiceInstance")?;
-        registration.attach(Arc::new(Object { object: class.call((), Some(&known))?.unbind(), told: None }));
-        // Of two who make one at the same time, one wins.
-        let object = registration.attachment::<Object>().map(|known| known.object.clone_ref(py));
-        let object = object.ok_or_else(|| PyTypeError::new_err("something else is attached to this instance"))?;
-        if let Ok(native) = object.bind(py).cast::<InstanceState>() {
-            native.get().hold(self, registration.downgrade(), &instance.id);
-        }
-        Ok(object)
-    }
-
-    /// A weight as the core is told it: in whole numbers, or in parts of one as soon as some weight is a fraction.
-    fn weight(&self, weight: Weight) -> u32 {
-        match weight.whole() {
-            Some(whole) if !self.in_parts.load(Ordering::Relaxed) => whole,
-            _ => {
-                if !self.in_parts.swap(true, Ordering::Relaxed) {
-                    for status in self.core.endpoints() {
-                        self.core.set_weight(&status.instance.id, status.weight.saturating_mul(PARTS));
-                    }
-                }
-                weight.in_parts(PARTS)
-            }
-        }
-    }
-
-    fn foreign(&self) -> MutexGuard<'_, Vec<Weak<Object>>> {
-        lock(&self.foreign)
-    }
-}
-
-impl Object {
-    pub(crate) fn object(&self) -> &Py<PyAny> {
-        &self.object
-    }
-}
-
-impl std::fmt::Debug for Balancer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Balancer").field(&self.core).finish()
-    }
 }
 
 #[pymethods]
@@ -304,7 +61,7 @@ impl LoadBalancer {
         let clock = clock.map(testing::clock_of).transpose()?;
         slf.get().balancer_in(clock);
         if let Some(slow_start) = slow_start {
-            slf.get().balancer().core.set_slow_start(duration("slow_start", slow_start)?);
+            slf.get().balancer().core().set_slow_start(duration("slow_start", slow_start)?);
         }
         if let Some(strategy) = strategy {
             slf.get().set_strategy(strategy)?;
@@ -320,12 +77,12 @@ impl LoadBalancer {
     /// How it picks: a `LoadBalancerStrategy`; its value, a `str`, may be assigned too.
     #[getter]
     fn strategy(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        member_of(py, self.balancer().core.strategy())
+        member_of(py, self.balancer().core().strategy())
     }
 
     #[setter]
     fn set_strategy(&self, strategy: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.balancer().core.set_strategy(strategy_of(strategy)?);
+        self.balancer().core().set_strategy(strategy_of(strategy)?);
         Ok(())
     }
 
@@ -346,7 +103,7 @@ impl LoadBalancer {
     #[pyo3(signature = (instance_id, healthy = true))]
     fn mark_healthy(&self, py: Python<'_>, instance_id: &Bound<'_, PyAny>, healthy: bool) -> PyResult<bool> {
         let id = text(instance_id)?;
-        let Some(registration) = self.balancer().core.registration(&id) else { return Ok(false) };
+        let Some(registration) = self.balancer().core().registration(&id) else { return Ok(false) };
         self.balancer().object(py, &registration)?.bind(py).setattr(intern!(py, "healthy"), healthy)?;
         self.balancer().refresh(py)?;
         Ok(true)
@@ -367,13 +124,13 @@ impl LoadBalancer {
         let balancer = self.balancer();
         balancer.refresh(py)?;
         let picked = match (key, exclude) {
-            (None, None) => balancer.core.pick(),
+            (None, None) => balancer.core().pick(),
             (Some(key), None) => self.pick_for(key)?,
             (key, Some(exclude)) => self.pick_except(key, exclude)?,
         };
         let Some(picked) = picked else { return Ok(None) };
         match picked.attachment::<Object>() {
-            Some(known) => Ok(Some(known.object.clone_ref(py))),
+            Some(known) => Ok(Some(known.object().clone_ref(py))),
             None => balancer.make_object(py, &picked.registration()).map(Some),
         }
     }
@@ -395,8 +152,8 @@ impl LoadBalancer {
         let excluded = exclude.map(ids_of).transpose()?.unwrap_or_default();
         let excluded: Vec<&str> = excluded.iter().map(String::as_str).collect();
         let lease = match key.map(Key::of).transpose()? {
-            None => balancer.core.acquire_except(&excluded),
-            Some(key) => balancer.core.acquire_for_except(&key, &excluded),
+            None => balancer.core().acquire_except(&excluded),
+            Some(key) => balancer.core().acquire_for_except(&key, &excluded),
         };
         let lease = lease.ok_or_else(|| nobody_healthy(py))?;
         let object = balancer.object(py, &lease.registration())?;
@@ -405,12 +162,12 @@ impl LoadBalancer {
 
     /// How many connections to this instance are leased, without those that somebody else counts; 0 if there is none.
     fn leased(&self, instance_id: &Bound<'_, PyAny>) -> PyResult<u32> {
-        let registration = self.balancer().core.registration(&text(instance_id)?);
+        let registration = self.balancer().core().registration(&text(instance_id)?);
         Ok(registration.map_or(0, |registration| registration.in_flight()))
     }
 
     fn __len__(&self) -> usize {
-        self.balancer().core.registrations().len()
+        self.balancer().core().registrations().len()
     }
 
     /// A balancer without instances is one nevertheless.
@@ -426,7 +183,7 @@ impl LoadBalancer {
     /// Whether this instance, or one of this id, is registered.
     fn __contains__(&self, instance: &Bound<'_, PyAny>) -> PyResult<bool> {
         match instance.cast::<PyString>() {
-            Ok(id) => Ok(self.balancer().core.registration(&id.to_string_lossy()).is_some()),
+            Ok(id) => Ok(self.balancer().core().registration(&id.to_string_lossy()).is_some()),
             Err(_) => match instance.getattr_opt("id")? {
                 Some(id) => Ok(self.balancer().registration_of(&text(&id)?, instance).is_some()),
                 None => Ok(false),
@@ -436,8 +193,8 @@ impl LoadBalancer {
 
     /// The instance of this id.
     fn __getitem__(&self, py: Python<'_>, instance_id: &str) -> PyResult<Py<PyAny>> {
-        let registration = self.balancer().core.registration(instance_id);
-        let registration = registration.ok_or_else(|| pyo3::exceptions::PyKeyError::new_err(instance_id.to_owned()))?;
+        let registration = self.balancer().core().registration(instance_id);
+        let registration = registration.ok_or_else(|| PyKeyError::new_err(instance_id.to_owned()))?;
         self.balancer().object(py, &registration)
     }
 
@@ -475,16 +232,16 @@ impl LoadBalancer {
             return Ok(());
         }
         let Some(balancer) = self.balancer.get() else { return Ok(()) };
-        for registration in balancer.core.registrations() {
+        for registration in balancer.core().registrations() {
             if let Some(known) = registration.attachment::<Object>() {
-                visit.call(&known.object)?;
+                visit.call(known.object())?;
             }
         }
         Ok(())
     }
 
     fn __clear__(&self) {
-        self.balancer().core.set_instances([]);
+        self.balancer().core().set_instances([]);
     }
 }
 
@@ -510,7 +267,7 @@ impl LoadBalancer {
 
     #[inline]
     fn pick_for(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<service_mesh::Picked>> {
-        let core = &self.balancer().core;
+        let core = self.balancer().core();
         // Text where it lies, which nearly every key is.
         if let Ok(text) = key.cast::<PyString>()
             && let Ok(text) = text.to_str()
@@ -528,7 +285,7 @@ impl LoadBalancer {
     ) -> PyResult<Option<service_mesh::Picked>> {
         let excluded = ids_of(exclude)?;
         let excluded: Vec<&str> = excluded.iter().map(String::as_str).collect();
-        let core = &self.balancer().core;
+        let core = self.balancer().core();
         Ok(match key.map(Key::of).transpose()? {
             None => core.pick_except(&excluded),
             Some(key) => core.pick_for_except(&key, &excluded),
@@ -555,13 +312,13 @@ impl LoadBalancer {
             return Err(nobody_healthy(py));
         }
         let id = text(&instance.getattr("id")?)?;
-        let lease = slf.get().balancer().core.acquire_where(|registered| registered.id == id);
+        let lease = slf.get().balancer().core().acquire_where(|registered| registered.id == id);
         Ok(Lease::of_own_choice(lease, instance.unbind()))
     }
 
     /// All objects, in order of registration.
-    pub(crate) fn objects<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let registrations = self.balancer().core.registrations();
+    fn objects<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let registrations = self.balancer().core().registrations();
         let objects: PyResult<Vec<_>> =
             registrations.iter().map(|registration| self.balancer().object(py, registration)).collect();
         PyList::new(py, objects?)
@@ -597,67 +354,5 @@ fn id_of(instance: &Bound<'_, PyAny>) -> PyResult<String> {
     match instance.getattr_opt("id")? {
         Some(id) => text(&id),
         None => text(instance),
-    }
-}
-
-/// The strategy that a member of `LoadBalancerStrategy` or its value names.
-pub(crate) fn strategy_of(value: &Bound<'_, PyAny>) -> PyResult<LoadBalancerStrategy> {
-    let word = value.getattr_opt("value")?.unwrap_or_else(|| value.clone());
-    let unknown = || {
-        let words = LoadBalancerStrategy::ALL.map(|strategy| format!("{:?}", strategy.as_str())).join(", ");
-        let text = value.repr().map_or_else(|_| kind(value), |text| text.to_string());
-        PyValueError::new_err(format!("{text} is no load balancer strategy; there are {words}"))
-    };
-    let word = word.cast::<PyString>().map_err(|_| unknown())?;
-    LoadBalancerStrategy::from_str(&word.to_string_lossy()).map_err(|_| unknown())
-}
-
-/// The member of `LoadBalancerStrategy`.
-fn member_of(py: Python<'_>, strategy: LoadBalancerStrategy) -> PyResult<Py<PyAny>> {
-    let members = py.import("codomyrmex.service_mesh.models")?.getattr("LoadBalancerStrategy")?;
-    members.call1((strategy.as_str(),)).map(Bound::unbind)
-}
-
-/// What a call is about. Equal keys go to one instance, from Rust and from Python.
-#[derive(Debug)]
-pub(crate) enum Key {
-    Text(String),
-    Bytes(Vec<u8>),
-    Number(i64),
-    /// What an `i64` does not hold, as text.
-    LargeNumber(String),
-    Several(Vec<Self>),
-}
-
-impl Key {
-    pub(crate) fn of(value: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if let Ok(text) = value.cast::<PyString>() {
-            return Ok(Self::Text(text.to_string_lossy().into_owned()));
-        }
-        if let Ok(bytes) = value.cast::<PyBytes>() {
-            return Ok(Self::Bytes(bytes.as_bytes().to_vec()));
-        }
-        if value.is_instance_of::<PyInt>() {
-            return value
-                .extract()
-                .map_or_else(|_| text(value).map(Self::LargeNumber), |number| Ok(Self::Number(number)));
-        }
-        if let Ok(several) = value.cast::<PyTuple>() {
-            return several.iter().map(|one| Self::of(&one)).collect::<PyResult<_>>().map(Self::Several);
-        }
-        let kind = kind(value);
-        Err(PyTypeError::new_err(format!("a key must be a str, bytes, an int or a tuple of them, not {kind}")))
-    }
-}
-
-/// As Rust hashes the same things.
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        match self {
-            Self::Text(text) | Self::LargeNumber(text) => text.hash(state),
-            Self::Bytes(bytes) => bytes.hash(state),
-            Self::Number(number) => number.hash(state),
-            Self::Several(several) => several.iter().for_each(|one| one.hash(state)),
-        }
     }
 }
