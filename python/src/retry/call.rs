@@ -1,4 +1,4 @@
-//! One call that Python drives.
+//! A call whose attempts and waits Python makes.
 
 use std::sync::Mutex;
 
@@ -9,7 +9,7 @@ use service_mesh::Retrying;
 use super::RetryPolicy;
 use crate::lock::lock;
 
-/// It is told what came of each attempt, and says how long to wait before the next.
+/// One call that Python drives: it is told what came of each attempt, and says how long to wait before the next.
 #[pyclass(frozen, module = "codomyrmex.service_mesh._native")]
 #[derive(Debug)]
 pub(crate) struct RetryCall {
