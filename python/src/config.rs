@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 use service_mesh::{CircuitBreakerConfig, CircuitBreakerConfigBuilder, ConfigError, CountWindow, TimeWindow};
 
 use crate::errors::config_error;
+use crate::guarded::CallOut;
 use crate::lock::lock;
 use crate::seconds::{duration, finite_or_not, kind};
 
@@ -282,7 +283,10 @@ pub(crate) fn dataclass_of<'py>(
     fields.set_item("timeout_jitter_ratio", config.timeout_jitter_ratio())?;
     fields.set_item("timeout_max_seconds", config.timeout_max().map(|time| time.as_secs_f64()))?;
     fields.set_item("probe_timeout_seconds", config.probe_timeout().map(|time| time.as_secs_f64()))?;
-    let models = py.import("codomyrmex.service_mesh.models")?;
+    let made = |class: &str, fields: &Bound<'py, PyDict>| {
+        let models = py.import("codomyrmex.service_mesh.models")?;
+        models.getattr(class)?.call_out_with(&PyTuple::empty(py), Some(fields))
+    };
     if let Some(window) = config.count_window() {
         let given = PyDict::new(py);
         given.set_item("size", window.size())?;
@@ -290,7 +294,7 @@ pub(crate) fn dataclass_of<'py>(
         given.set_item("failure_ratio", window.failure_ratio())?;
         given.set_item("slow_call_ratio", window.slow_call_ratio())?;
         given.set_item("slow_call_seconds", window.slow_call().map(|time| time.as_secs_f64()))?;
-        fields.set_item("count_window", models.getattr("CountWindow")?.call((), Some(&given))?)?;
+        fields.set_item("count_window", made("CountWindow", &given)?)?;
     }
     if let Some(window) = config.time_window() {
         let given = PyDict::new(py);
@@ -300,9 +304,9 @@ pub(crate) fn dataclass_of<'py>(
         given.set_item("failure_ratio", window.failure_ratio())?;
         given.set_item("slow_call_ratio", window.slow_call_ratio())?;
         given.set_item("slow_call_seconds", window.slow_call().map(|time| time.as_secs_f64()))?;
-        fields.set_item("time_window", models.getattr("TimeWindow")?.call((), Some(&given))?)?;
+        fields.set_item("time_window", made("TimeWindow", &given)?)?;
     }
-    Ok(models.getattr("CircuitBreakerConfig")?.call((), Some(&fields))?.cast_into()?)
+    Ok(made("CircuitBreakerConfig", &fields)?.cast_into()?)
 }
 
 /// Checks a count window, and gives back its fields as they are to be read.

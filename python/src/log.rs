@@ -115,9 +115,10 @@ fn tell(
     static LOGGER_OF_OURS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = logging.py();
     let logger = LOGGER_OF_OURS.get_or_try_init(py, || {
-        let logger = logging.call_method1(intern!(py, "getLogger"), (LOGGER,))?;
+        let logger = logging.getattr(intern!(py, "getLogger"))?.call_out([intern!(py, LOGGER).as_any()])?;
         // Or a program that has set up no logging would find our warnings on its standard error.
-        logger.call_method1(intern!(py, "addHandler"), (logging.getattr("NullHandler")?.call0()?,))?;
+        let silent = logging.getattr(intern!(py, "NullHandler"))?.call_out([])?;
+        logger.getattr(intern!(py, "addHandler"))?.call_out([&silent])?;
         Ok::<_, PyErr>(logger.unbind())
     })?;
     let logger = logger.bind(py);

@@ -156,7 +156,7 @@ impl CircuitBreaker {
     fn __call__<'py>(slf: &Bound<'py, Self>, func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         static DECORATOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let module = "codomyrmex.service_mesh.public_decorators";
-        DECORATOR.import(slf.py(), module, "with_circuit_breaker")?.call1((slf,))?.call1((func,))
+        DECORATOR.import(slf.py(), module, "with_circuit_breaker")?.call_out([slf.as_any()])?.call_out([func])
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
@@ -273,7 +273,8 @@ impl CircuitBreaker {
             None => self.config(py)?.into_any(),
         };
         let Some(fields) = fields else { return self.set_config(py, Some(&base)) };
-        let changed = REPLACE.import(py, "dataclasses", "replace")?.call((base,), Some(fields))?;
+        let changed =
+            REPLACE.import(py, "dataclasses", "replace")?.call_out_with(&(base,).into_pyobject(py)?, Some(fields))?;
         self.set_config(py, Some(&changed))
     }
 
@@ -338,7 +339,7 @@ impl CircuitBreaker {
     fn set_state(&self, state: &Bound<'_, PyAny>) -> PyResult<()> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let class = CLASS.import(state.py(), "codomyrmex.service_mesh.models", "CircuitState")?;
-        let word: String = class.call1((state,))?.getattr("value")?.extract()?;
+        let word: String = class.call_out([state])?.getattr("value")?.extract()?;
         self.core().assign_state(word.parse().map_err(|error: UnknownWord| PyValueError::new_err(error.to_string()))?);
         self.tidy(state.py());
         Ok(())

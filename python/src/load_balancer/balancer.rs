@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use service_mesh::Registration;
 
+use crate::guarded::CallOut;
 use crate::instance::{Fields, InstanceState, Weight, described, text};
 use crate::lock::lock;
 
@@ -213,7 +214,8 @@ impl Balancer {
         known.set_item("connections", registration.connections())?;
         known.set_item("metadata", instance.metadata.clone())?;
         let class = py.import("codomyrmex.service_mesh.models")?.getattr("ServiceInstance")?;
-        registration.attach(Arc::new(Object { object: class.call((), Some(&known))?.unbind(), told: None }));
+        let object = class.call_out_with(&PyTuple::empty(py), Some(&known))?.unbind();
+        registration.attach(Arc::new(Object { object, told: None }));
         // Of two who make one at the same time, one wins.
         let object = registration.attachment::<Object>().map(|known| known.object.clone_ref(py));
         let object = object.ok_or_else(|| PyTypeError::new_err("something else is attached to this instance"))?;

@@ -68,7 +68,7 @@ impl LoadBalancer {
         }
         if let Some(instances) = instances {
             for instance in instances.try_iter()? {
-                slf.call_method1(intern!(slf.py(), "register"), (instance?,))?;
+                slf.getattr(intern!(slf.py(), "register"))?.call_out([&instance?])?;
             }
         }
         Ok(())
@@ -201,7 +201,7 @@ impl LoadBalancer {
     /// The instances by id, alive: what is put there is registered, what is deleted is taken out.
     #[getter]
     fn _instances<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("codomyrmex.service_mesh.load_balancer")?.getattr("_Instances")?.call1((slf,))
+        slf.py().import("codomyrmex.service_mesh.load_balancer")?.getattr("_Instances")?.call_out([slf.as_any()])
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
@@ -338,8 +338,9 @@ pub(crate) fn overrides_get_instance(balancer: &Bound<'_, LoadBalancer>) -> PyRe
 
 #[cold]
 fn nobody_healthy(py: Python<'_>) -> PyErr {
+    let text = PyString::new(py, "No healthy instances");
     let class = py.import("codomyrmex.service_mesh.models").and_then(|models| models.getattr("NoHealthyInstanceError"));
-    class.and_then(|class| class.call1(("No healthy instances",))).map_or_else(|error| error, PyErr::from_value)
+    class.and_then(|class| class.call_out([text.as_any()])).map_or_else(|error| error, PyErr::from_value)
 }
 
 /// The ids that are excluded: of instances or by themselves, one or several.

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use service_mesh::LoadBalancerStrategy;
 
+use crate::guarded::CallOut;
 use crate::seconds::kind;
 
 /// The strategy that a member of `LoadBalancerStrategy` or its value names.
@@ -24,5 +25,5 @@ pub(super) fn strategy_of(value: &Bound<'_, PyAny>) -> PyResult<LoadBalancerStra
 /// The member of `LoadBalancerStrategy`.
 pub(super) fn member_of(py: Python<'_>, strategy: LoadBalancerStrategy) -> PyResult<Py<PyAny>> {
     let members = py.import("codomyrmex.service_mesh.models")?.getattr("LoadBalancerStrategy")?;
-    members.call1((strategy.as_str(),)).map(Bound::unbind)
+    members.call_out([PyString::new(py, strategy.as_str()).as_any()]).map(Bound::unbind)
 }

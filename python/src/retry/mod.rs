@@ -185,13 +185,13 @@ impl RetryPolicy {
     fn __call__<'py>(slf: &Bound<'py, Self>, func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         static DECORATOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let module = "codomyrmex.service_mesh.public_decorators";
-        DECORATOR.import(slf.py(), module, "with_retry")?.call1((slf,))?.call1((func,))
+        DECORATOR.import(slf.py(), module, "with_retry")?.call_out([slf.as_any()])?.call_out([func])
     }
 
     /// `for attempt in policy: with attempt: ...` runs the block until it succeeds, or until the policy gives up.
     fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static ATTEMPTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        ATTEMPTS.import(slf.py(), HELPERS, "Attempts")?.call1((slf,))
+        ATTEMPTS.import(slf.py(), HELPERS, "Attempts")?.call_out([slf.as_any()])
     }
 
     /// The same, with waits that are awaited.

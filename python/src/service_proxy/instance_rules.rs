@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use service_mesh::CircuitBreakerConfig;
 
 use crate::config::{CircuitBreakerRules, Follower, Rules};
+use crate::guarded::CallOut;
 use crate::lock::lock;
 use crate::seconds::kind;
 
@@ -45,7 +46,7 @@ impl Follower for InstanceRules {
 fn same_predicates(config: &Bound<'_, PyAny>, circuit_breaker: &Bound<'_, PyAny>) -> PyResult<()> {
     let of_service = circuit_breaker.getattr_opt("config")?;
     for name in ["on", "ignore", "failed_result"] {
-        let (own, default) = (config.getattr(name)?, config.get_type().call0()?.getattr(name)?);
+        let (own, default) = (config.getattr(name)?, config.get_type().call_out([])?.getattr(name)?);
         let service = of_service.as_ref().map(|config| config.getattr_opt(name)).transpose()?.flatten();
         if !own.eq(&default)? && !service.is_some_and(|service| own.eq(service).unwrap_or(false)) {
             return Err(PyValueError::new_err(format!(

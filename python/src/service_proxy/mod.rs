@@ -203,7 +203,7 @@ impl ServiceProxy {
     /// Decorates a function whose first argument is the instance, so that it is called without.
     fn __call__<'py>(slf: &Bound<'py, Self>, func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         static DECORATED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        DECORATED.import(slf.py(), MODULE, "_decorated")?.call1((slf, func))
+        DECORATED.import(slf.py(), MODULE, "_decorated")?.call_out([slf.as_any(), func])
     }
 
     /// The same proxy for calls that ask for more: the `key` that they are about, a `timeout` of their own, or to
@@ -223,7 +223,8 @@ impl ServiceProxy {
     ) -> PyResult<Bound<'py, PyAny>> {
         static OPTIONS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let asked = Asked::new(key, timeout, explain, classify)?;
-        OPTIONS.import(slf.py(), MODULE, "ServiceProxyOptions")?.call1((slf, Bound::new(slf.py(), asked)?))
+        let asked = Bound::new(slf.py(), asked)?;
+        OPTIONS.import(slf.py(), MODULE, "ServiceProxyOptions")?.call_out([slf.as_any(), asked.as_any()])
     }
 
     // ----- parts -----

@@ -9,6 +9,7 @@ use service_mesh::{CallErrorKind, Refused};
 
 use super::parts::Parts;
 use crate::errors::{circuit_open_error, no_healthy_instance_error};
+use crate::guarded::CallOut;
 
 impl Parts {
     /// What a caller gets whom the machine refused.
@@ -25,8 +26,10 @@ impl Parts {
         let name = self.name(py);
         let late = |class: PyResult<&Bound<'_, PyType>>, message: String| {
             let known = PyDict::new(py);
-            let error =
-                known.set_item("service", &name).and(class).and_then(|class| class.call((message,), Some(&known)));
+            let error = known
+                .set_item("service", &name)
+                .and(class)
+                .and_then(|class| class.call_out_with(&(message,).into_pyobject(py)?, Some(&known)));
             error.map_or_else(|error| error, PyErr::from_value)
         };
         let error = match kind {
