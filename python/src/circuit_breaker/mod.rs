@@ -88,19 +88,23 @@ impl CircuitBreaker {
         listeners: Option<&Bound<'_, PyAny>>,
         clock: Option<&Bound<'_, ManualClock>>,
     ) -> PyResult<()> {
-        let this = slf.get();
+        let (this, py) = (slf.get(), slf.py());
+        // All or nothing: a second `__init__` that fails leaves the breaker as it was.
+        let config = checked_config(py, config)?;
+        let mut heard = Vec::new();
+        for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
+            heard.push(callable("a listener", &listener?)?);
+        }
         this.set_name(name)?;
         this.circuit.get_or_init(|| {
             let environment = environment(clock);
             this.kept().log = Some(Arc::new(Log::new(environment.clone())));
-            let core = Core::builder(this.name_text(slf.py())).environment(environment).build();
+            let core = Core::builder(this.name_text(py)).environment(environment).build();
             this.circuit_of(core)
         });
         this.listen();
-        this.set_config(slf.py(), config)?;
-        for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
-            this.subscribe(listener?)?;
-        }
+        this.go_by(config);
+        this.kept().listeners.extend(heard);
         Ok(())
     }
 
@@ -306,25 +310,8 @@ impl CircuitBreaker {
     }
 
     #[setter]
-    fn set_config(&self, py: Python<'_>, config: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let config = match config {
-            Some(config) if !config.is_none() => config.cast::<CircuitBreakerRules>().cloned().map_err(|_| {
-                PyTypeError::new_err(format!("config must be a CircuitBreakerConfig, not {}", kind(config)))
-            })?,
-            _ => {
-                CLASS.import(py, "codomyrmex.service_mesh.models", "CircuitBreakerConfig")?.call_out([])?.cast_into()?
-            }
-        };
-        if !config.get().is_complete() {
-            config.getattr(intern!(py, "_complete"))?.call_out([])?;
-        }
-        let circuit = self.circuit();
-        let before = self.kept().config.replace(config.clone().unbind());
-        if let Some(before) = before {
-            before.get().detach(circuit);
-        }
-        config.get().attach(circuit);
+    fn set_config<'py>(&self, py: Python<'py>, config: Option<&Bound<'py, PyAny>>) -> PyResult<()> {
+        self.go_by(checked_config(py, config)?);
         Ok(())
     }
 
@@ -534,6 +521,16 @@ impl CircuitBreaker {
         Py::new(py, this)
     }
 
+    /// From now on this is its configuration.
+    fn go_by(&self, config: Bound<'_, CircuitBreakerRules>) {
+        let circuit = self.circuit();
+        let before = self.kept().config.replace(config.clone().unbind());
+        if let Some(before) = before {
+            before.get().detach(circuit);
+        }
+        config.get().attach(circuit);
+    }
+
     /// From the first time on, the core tells us what happens.
     fn listen(&self) {
         if !std::mem::replace(&mut self.kept().listens, true) {
@@ -563,4 +560,22 @@ impl CircuitBreaker {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         lock(&self.kept)
     }
+}
+
+/// A configuration that was given, or the default one.
+fn checked_config<'py>(
+    py: Python<'py>,
+    config: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, CircuitBreakerRules>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let config = match config {
+        Some(config) if !config.is_none() => config.cast::<CircuitBreakerRules>().cloned().map_err(|_| {
+            PyTypeError::new_err(format!("config must be a CircuitBreakerConfig, not {}", kind(config)))
+        })?,
+        _ => CLASS.import(py, "codomyrmex.service_mesh.models", "CircuitBreakerConfig")?.call_out([])?.cast_into()?,
+    };
+    if !config.get().is_complete() {
+        config.getattr(intern!(py, "_complete"))?.call_out([])?;
+    }
+    Ok(config)
 }

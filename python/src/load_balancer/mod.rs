@@ -59,12 +59,14 @@ impl LoadBalancer {
         clock: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let clock = clock.map(testing::clock_of).transpose()?;
-        slf.get().balancer_in(clock);
+        let slow_start = slow_start.map(|slow_start| duration("slow_start", slow_start)).transpose()?;
+        let strategy = strategy.map(strategy_of).transpose()?;
+        let core = slf.get().balancer_in(clock).core();
         if let Some(slow_start) = slow_start {
-            slf.get().balancer().core().set_slow_start(duration("slow_start", slow_start)?);
+            core.set_slow_start(slow_start);
         }
         if let Some(strategy) = strategy {
-            slf.get().set_strategy(strategy)?;
+            core.set_strategy(strategy);
         }
         if let Some(instances) = instances {
             for instance in instances.try_iter()? {

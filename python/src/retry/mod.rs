@@ -126,19 +126,23 @@ impl RetryPolicy {
             config = config.retry_after_max(duration("retry_after_max", value)?);
         }
         let config = config.build().map_err(|error| config_error(slf.py(), &error))?;
-        if let Some(on) = on {
-            this.set_on(on)?;
-        }
-        if let Some(ignore) = ignore {
-            this.set_ignore(ignore)?;
-        }
-        this.set_failed_result(slf.py(), failed_result)?;
-        let clock = clock.map(|clock| clock.clone().into_any().unbind());
-        let before = std::mem::replace(&mut this.kept().clock, clock);
+        on.map_or(Ok(()), |on| check_errors("on", on))?;
+        ignore.map_or(Ok(()), |ignore| check_errors("ignore", ignore))?;
+        failed_result.map_or(Ok(()), |failed| check_callable("failed_result", failed))?;
+        // All or nothing: a second `__init__` that fails leaves the policy as it was.
+        let given = |object: &Bound<'_, PyAny>| object.clone().unbind();
+        let kept = Kept {
+            core: this.core_of(config, budget),
+            on: on.map(given),
+            ignore: ignore.map(given),
+            failed_result: failed_result.map(given),
+            budget: budget.map(|budget| budget.clone().unbind()),
+            clock: clock.map(|clock| clock.clone().into_any().unbind()),
+        };
+        this.switches.set(RESULTS, kept.failed_result.is_some());
+        this.switches.set(BUDGET, kept.budget.is_some());
+        let before = std::mem::replace(&mut *this.kept(), kept);
         drop(before);
-        let before = std::mem::replace(&mut this.kept().budget, budget.map(|budget| budget.clone().unbind()));
-        drop(before);
-        this.rebuild(slf.py(), Some(config));
         Ok(())
     }
 
@@ -350,10 +354,13 @@ impl RetryPolicy {
     }
 
     #[setter]
-    fn set_budget(&self, py: Python<'_>, budget: Option<&Bound<'_, RetryBudget>>) {
-        let before = std::mem::replace(&mut self.kept().budget, budget.map(|budget| budget.clone().unbind()));
+    fn set_budget(&self, budget: Option<&Bound<'_, RetryBudget>>) {
+        let mut kept = self.kept();
+        kept.core = self.core_of(kept.core.config().clone(), budget);
+        let before = std::mem::replace(&mut kept.budget, budget.map(|budget| budget.clone().unbind()));
+        self.switches.set(BUDGET, budget.is_some());
+        drop(kept);
         drop(before);
-        self.rebuild(py, None);
     }
 
     // ----- as an object -----
@@ -432,25 +439,23 @@ impl RetryPolicy {
     }
 
     fn change(&self, py: Python<'_>, change: impl FnOnce(RetryConfigBuilder) -> RetryConfigBuilder) -> PyResult<()> {
-        let builder = self.kept().core.config().to_builder();
-        let config = change(builder).build().map_err(|error| config_error(py, &error))?;
-        self.rebuild(py, Some(config));
-        Ok(())
+        let changed = {
+            let mut kept = self.kept();
+            let config = change(kept.core.config().to_builder()).build();
+            config.map(|config| kept.core = self.core_of(config, kept.budget.as_ref().map(|budget| budget.bind(py))))
+        };
+        changed.map_err(|error| config_error(py, &error))
     }
 
-    /// The core's policy anew: with this configuration or its own, and with the budget that is kept.
-    fn rebuild(&self, py: Python<'_>, config: Option<RetryConfig>) {
-        let mut kept = self.kept();
-        let config = config.unwrap_or_else(|| kept.core.config().clone());
+    fn core_of(&self, config: RetryConfig, budget: Option<&Bound<'_, RetryBudget>>) -> Core {
         let mut core = Core::builder().config(config);
         if let Some(environment) = self.environment.get() {
             core = core.environment(environment.clone());
         }
-        if let Some(budget) = &kept.budget {
-            core = core.budget(budget.bind(py).get().core().clone());
+        if let Some(budget) = budget {
+            core = core.budget(budget.get().core().clone());
         }
-        self.switches.set(BUDGET, kept.budget.is_some());
-        kept.core = core.build();
+        core.build()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
