@@ -17,6 +17,9 @@ use crate::guarded::CallOut;
 use crate::lock::lock;
 use crate::seconds::{duration, finite_or_not, kind};
 
+/// The fields that say what an error or a result means, and stay in Python.
+pub(crate) const PREDICATES: [&str; 3] = ["on", "ignore", "failed_result"];
+
 /// What the core allows for its counts.
 const COUNTS: &str = "1 to 16777215";
 
@@ -29,6 +32,12 @@ pub(crate) struct CircuitBreakerRules {
 
 /// Somebody who goes by a configuration, and is told when it changes.
 pub(crate) trait Follower: Send + Sync {
+    /// Whether a predicate that is not the default may be assigned to this field; an error says why not.
+    fn admit(&self, field: &str, predicate: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _ = (field, predicate);
+        Ok(())
+    }
+
     /// These are the rules from now on.
     fn follow(&self, rules: &Rules);
 }
@@ -85,7 +94,8 @@ impl CircuitBreakerRules {
             normal.set_item(&name, as_read(&name, &value)?)?;
         }
         let rules = draft.finish().map_err(|error| config_error(py, &error))?;
-        self.lock().publish(rules);
+        let told = self.lock().publish(rules);
+        drop(told);
         Ok(normal)
     }
 
@@ -101,6 +111,9 @@ impl CircuitBreakerRules {
         }
         let word = name.to_string_lossy();
         let (change, normal) = (Change::of(&word, value)?, as_read(&word, value)?);
+        if PREDICATES.contains(&&*word) && !value.eq(slf.get_type().getattr(name)?)? {
+            this.followers().iter().try_for_each(|follower| follower.admit(&word, value))?;
+        }
         this.change(change).map_err(|error| config_error(py, &error))?;
         set.call1((slf, name, normal)).map(drop)
     }
@@ -133,11 +146,18 @@ impl CircuitBreakerRules {
         self.lock().complete
     }
 
+    /// To be dropped without the lock: one of them may be the last to hold what it holds of Python's.
+    fn followers(&self) -> Vec<Arc<dyn Follower>> {
+        self.lock().followers.iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Makes one change to what holds now, whoever has changed it meanwhile.
     fn change(&self, change: Change) -> Result<(), ConfigError> {
         let mut live = self.lock();
         let rules = change.apply(Draft::of(&live.rules)).finish()?;
-        live.publish(rules);
+        let told = live.publish(rules);
+        drop(live);
+        drop(told);
         Ok(())
     }
 
@@ -148,13 +168,16 @@ impl CircuitBreakerRules {
 
 impl Live {
     /// Under the lock, so that of two assignments that race the later one is the last that everybody hears of. It is Rust
-    /// alone that runs here.
-    fn publish(&mut self, rules: Rules) {
+    /// alone that runs here: so those who were told are to be dropped without the lock.
+    #[must_use]
+    fn publish(&mut self, rules: Rules) -> Vec<Arc<dyn Follower>> {
         self.complete = true;
         self.rules = rules;
-        for follower in self.followers.iter().filter_map(Weak::upgrade) {
+        let followers: Vec<_> = self.followers.iter().filter_map(Weak::upgrade).collect();
+        for follower in &followers {
             follower.follow(&self.rules);
         }
+        followers
     }
 }
 

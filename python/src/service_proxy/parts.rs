@@ -355,6 +355,7 @@ impl Parts {
         visit.call(&self.retry_policy)?;
         visit.call(&self.rest.instance_circuit_breaker)?;
         visit.call(&self.rest.clock)?;
+        self.instance_rules.as_ref().map_or(Ok(()), |rules| rules.visit(visit))?;
         self.rest.listeners.visit(visit)
     }
 
