@@ -30,7 +30,7 @@ use self::permit::Ready;
 use crate::config::{CircuitBreakerRules, dataclass_of, whole};
 use crate::errors::models;
 use crate::filled::Filled;
-use crate::guarded::{CallOut, callable, calling_frame};
+use crate::guarded::{CallOut, ImportOut, callable, calling_frame};
 use crate::lock::lock;
 use crate::log::Log;
 use crate::seconds::kind;
@@ -160,7 +160,7 @@ impl CircuitBreaker {
     fn __call__<'py>(slf: &Bound<'py, Self>, func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         static DECORATOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let module = "codomyrmex.service_mesh.public_decorators";
-        DECORATOR.import(slf.py(), module, "with_circuit_breaker")?.call_out([slf.as_any()])?.call_out([func])
+        DECORATOR.import_out(slf.py(), module, "with_circuit_breaker")?.call_out([slf.as_any()])?.call_out([func])
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
@@ -277,8 +277,9 @@ impl CircuitBreaker {
             None => self.config(py)?.into_any(),
         };
         let Some(fields) = fields else { return self.set_config(py, Some(&base)) };
-        let changed =
-            REPLACE.import(py, "dataclasses", "replace")?.call_out_with(&(base,).into_pyobject(py)?, Some(fields))?;
+        let changed = REPLACE
+            .import_out(py, "dataclasses", "replace")?
+            .call_out_with(&(base,).into_pyobject(py)?, Some(fields))?;
         self.set_config(py, Some(&changed))
     }
 
@@ -325,8 +326,9 @@ impl CircuitBreaker {
     #[setter]
     fn set_state(&self, state: &Bound<'_, PyAny>) -> PyResult<()> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let class = CLASS.import(state.py(), "codomyrmex.service_mesh.models", "CircuitState")?;
-        let word: String = class.call_out([state])?.getattr("value")?.extract()?;
+        let class = CLASS.import_out(state.py(), "codomyrmex.service_mesh.models", "CircuitState")?;
+        // `value` is a property, which runs Python.
+        let word: String = class.call_out([state])?.getattr("_value_")?.extract()?;
         self.core().assign_state(word.parse().map_err(|error: UnknownWord| PyValueError::new_err(error.to_string()))?);
         self.tidy(state.py());
         Ok(())
@@ -455,7 +457,7 @@ impl CircuitBreaker {
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         static RESTORE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let (this, py) = (slf.get(), slf.py());
-        let restore = RESTORE.import(py, HELPERS, "restored")?;
+        let restore = RESTORE.import_out(py, HELPERS, "restored")?;
         let CircuitSnapshot { state, forced, failure_count, success_count, trips, last_failure_age, open_rest } =
             this.core().snapshot();
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
@@ -572,7 +574,9 @@ fn checked_config<'py>(
         Some(config) if !config.is_none() => config.cast::<CircuitBreakerRules>().cloned().map_err(|_| {
             PyTypeError::new_err(format!("config must be a CircuitBreakerConfig, not {}", kind(config)))
         })?,
-        _ => CLASS.import(py, "codomyrmex.service_mesh.models", "CircuitBreakerConfig")?.call_out([])?.cast_into()?,
+        _ => {
+            CLASS.import_out(py, "codomyrmex.service_mesh.models", "CircuitBreakerConfig")?.call_out([])?.cast_into()?
+        }
     };
     if !config.get().is_complete() {
         config.getattr(intern!(py, "_complete"))?.call_out([])?;

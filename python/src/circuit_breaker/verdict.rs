@@ -14,7 +14,7 @@ use super::circuit::RESULTS;
 use super::hooks::{at_verdict, permit_at_verdict};
 use super::{CircuitBreaker, HELPERS};
 use crate::errors::circuit_open_error;
-use crate::guarded::{CallOut, is_coroutine};
+use crate::guarded::{CallOut, ImportOut, is_coroutine};
 use crate::predicates::{error_outcome, result_outcome};
 
 impl CircuitBreaker {
@@ -57,11 +57,11 @@ impl CircuitBreaker {
         static IS_COROUTINE_FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         let error = slf.get().refused(py, refusal);
-        if !IS_COROUTINE_FUNCTION.import(py, "inspect", "iscoroutinefunction")?.call_out([func])?.is_truthy()? {
+        if !IS_COROUTINE_FUNCTION.import_out(py, "inspect", "iscoroutinefunction")?.call_out([func])?.is_truthy()? {
             return Err(error);
         }
         // Not asked again when it is awaited: one call is refused once, and listeners hear of it once.
-        LATER.import(py, HELPERS, "refused_when_awaited")?.call_out([func, error.value(py).as_any()])
+        LATER.import_out(py, HELPERS, "refused_when_awaited")?.call_out([func, error.value(py).as_any()])
     }
 
     // ----- verdicts -----
@@ -178,5 +178,5 @@ pub(crate) fn awaited<'py>(
     coroutine: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    AWAITED.import(breaker.py(), HELPERS, "awaited")?.call_out([breaker.as_any(), &coroutine])
+    AWAITED.import_out(breaker.py(), HELPERS, "awaited")?.call_out([breaker.as_any(), &coroutine])
 }

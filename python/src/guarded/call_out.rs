@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::type_object::PyTypeCheck;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::seconds::kind;
@@ -70,6 +72,24 @@ pub(crate) fn callable(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Py<PyAn
         return Ok(given.clone().unbind());
     }
     Err(PyTypeError::new_err(format!("{what} must be callable, not {}", kind(given))))
+}
+
+/// What is imported where it is first needed, which runs Python for a while.
+pub(crate) trait ImportOut<T> {
+    /// What this module calls so, kept from the first time on.
+    fn import_out<'py>(&self, py: Python<'py>, module: &str, name: &str) -> PyResult<&Bound<'py, T>>;
+}
+
+impl<T: PyTypeCheck> ImportOut<T> for PyOnceLock<Py<T>> {
+    fn import_out<'py>(&self, py: Python<'py>, module: &str, name: &str) -> PyResult<&Bound<'py, T>> {
+        let imported = self.get_or_try_init(py, || {
+            // With a name that is wanted of it, what comes back is the module and not the package.
+            let arguments = (module, py.None(), py.None(), (name,)).into_pyobject(py)?;
+            let module = py.import("builtins")?.getattr("__import__")?.call_out_with(&arguments, None)?;
+            Ok::<_, PyErr>(module.getattr(name)?.cast_into()?.unbind())
+        })?;
+        Ok(imported.bind(py))
+    }
 }
 
 /// Stands in a frame that calls Python. It is forgotten when the call comes back, and dropped when the stack is unwound: no

@@ -38,7 +38,7 @@ use crate::circuit_breaker::CircuitBreaker;
 use crate::retry::RetryPolicy;
 use crate::service_proxy::ServiceProxy;
 
-pub(crate) use self::call_out::{CallOut, callable};
+pub(crate) use self::call_out::{CallOut, ImportOut, callable};
 pub(crate) use self::coroutine::is_coroutine;
 
 /// Puts a breaker before a sync function.

@@ -12,7 +12,7 @@ use service_mesh::{Answer, Retrying};
 use super::call::RetryCall;
 use super::switches::{DELAY, RESULTS};
 use super::{HELPERS, RetryPolicy};
-use crate::guarded::CallOut;
+use crate::guarded::{CallOut, ImportOut};
 use crate::predicates::{failed_answer, raised_answer};
 use crate::seconds::duration;
 use crate::{log, testing};
@@ -120,7 +120,7 @@ pub(super) fn awaited<'py>(
     static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let call = began.map(|retrying| RetryCall::new(policy, retrying));
     AWAITED
-        .import(policy.py(), HELPERS, "awaited")?
+        .import_out(policy.py(), HELPERS, "awaited")?
         .call_out_with(&(policy, call, func, args, kwargs, first).into_pyobject(policy.py())?, None)
 }
 

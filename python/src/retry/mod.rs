@@ -22,7 +22,7 @@ use self::switches::{BUDGET, DELAY, EXECUTE, RESULTS};
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
 use crate::filled::Filled;
-use crate::guarded::{CallOut, is_coroutine};
+use crate::guarded::{CallOut, ImportOut, is_coroutine};
 use crate::lock::lock;
 use crate::seconds::duration;
 use crate::testing::{ManualClock, environment};
@@ -189,13 +189,13 @@ impl RetryPolicy {
     fn __call__<'py>(slf: &Bound<'py, Self>, func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         static DECORATOR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let module = "codomyrmex.service_mesh.public_decorators";
-        DECORATOR.import(slf.py(), module, "with_retry")?.call_out([slf.as_any()])?.call_out([func])
+        DECORATOR.import_out(slf.py(), module, "with_retry")?.call_out([slf.as_any()])?.call_out([func])
     }
 
     /// `for attempt in policy: with attempt: ...` runs the block until it succeeds, or until the policy gives up.
     fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         static ATTEMPTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        ATTEMPTS.import(slf.py(), HELPERS, "Attempts")?.call_out([slf.as_any()])
+        ATTEMPTS.import_out(slf.py(), HELPERS, "Attempts")?.call_out([slf.as_any()])
     }
 
     /// The same, with waits that are awaited.
@@ -396,7 +396,7 @@ impl RetryPolicy {
         ] {
             fields.set_item(name, slf.getattr(name)?)?;
         }
-        let restore = RESTORE.import(py, HELPERS, "restored")?;
+        let restore = RESTORE.import_out(py, HELPERS, "restored")?;
         (restore, (slf.get_type(), fields, slf.getattr("__dict__")?)).into_pyobject(py)
     }
 

@@ -16,7 +16,7 @@ use super::call::Call;
 use super::parts::{Parts, Present};
 use super::policy::Policy;
 use super::{MODULE, ServiceProxy};
-use crate::guarded::{CallOut, is_coroutine};
+use crate::guarded::{CallOut, ImportOut, is_coroutine};
 
 impl ServiceProxy {
     /// A call that was refused before its first attempt: of a coroutine function it is told when it is awaited.
@@ -31,7 +31,7 @@ impl ServiceProxy {
     ) -> PyResult<Bound<'py, PyAny>> {
         static IS_COROUTINE_FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        if IS_COROUTINE_FUNCTION.import(py, "inspect", "iscoroutinefunction")?.call_out([func])?.is_truthy()? {
+        if IS_COROUTINE_FUNCTION.import_out(py, "inspect", "iscoroutinefunction")?.call_out([func])?.is_truthy()? {
             return Self::call_async(slf, func, args, kwargs);
         }
         Err(parts.refusal(py, refused, None))
@@ -97,7 +97,7 @@ impl ServiceProxy {
                 let limit = attempt.time_left().map(|left| left.as_secs_f64());
                 let call = Call::running(slf.clone().unbind(), parts.share(), attempt.into_owned(), memory);
                 return BEGUN
-                    .import(py, MODULE, "_begun")?
+                    .import_out(py, MODULE, "_begun")?
                     .call_out_with(&(call, coroutine, limit, func, args, kwargs).into_pyobject(py)?, None);
             }
             match parts.settle(py, attempt, result, &mut memory)? {

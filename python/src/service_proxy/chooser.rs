@@ -11,7 +11,7 @@ use service_mesh::{Attempt, Refused, ServiceProxy as Core};
 use super::MODULE;
 use super::attempt::Memory;
 use super::parts::Parts;
-use crate::guarded::CallOut;
+use crate::guarded::{CallOut, ImportOut};
 use crate::instance::text;
 use crate::load_balancer::{LoadBalancer, overrides_get_instance};
 
@@ -45,7 +45,7 @@ impl Chooser {
 /// Whether a balancer's own `get_instance` may be told whom to leave out.
 fn takes_exclude(balancer: &Bound<'_, PyAny>) -> PyResult<bool> {
     static TAKES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    TAKES.import(balancer.py(), MODULE, "_takes_exclude")?.call_out([balancer])?.is_truthy()
+    TAKES.import_out(balancer.py(), MODULE, "_takes_exclude")?.call_out([balancer])?.is_truthy()
 }
 
 /// How often one whose `get_instance` cannot be told whom to leave out is asked before one comes back who was tried.

@@ -33,7 +33,7 @@ use self::said::{Said, budget_of};
 use crate::circuit_breaker::CircuitBreaker;
 use crate::config::number;
 use crate::errors::config_error;
-use crate::guarded::CallOut;
+use crate::guarded::{CallOut, ImportOut};
 use crate::instance::text;
 use crate::load_balancer::LoadBalancer;
 use crate::log::Log;
@@ -196,14 +196,14 @@ impl ServiceProxy {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         static CALL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        CALL.import(slf.py(), MODULE, "_call_async")?
+        CALL.import_out(slf.py(), MODULE, "_call_async")?
             .call_out_with(&(slf, slf.py().None(), func, args, kwargs).into_pyobject(slf.py())?, None)
     }
 
     /// Decorates a function whose first argument is the instance, so that it is called without.
     fn __call__<'py>(slf: &Bound<'py, Self>, func: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         static DECORATED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        DECORATED.import(slf.py(), MODULE, "_decorated")?.call_out([slf.as_any(), func])
+        DECORATED.import_out(slf.py(), MODULE, "_decorated")?.call_out([slf.as_any(), func])
     }
 
     /// The same proxy for calls that ask for more: the `key` that they are about, a `timeout` of their own, or to
@@ -224,7 +224,7 @@ impl ServiceProxy {
         static OPTIONS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let asked = Asked::new(key, timeout, explain, classify)?;
         let asked = Bound::new(slf.py(), asked)?;
-        OPTIONS.import(slf.py(), MODULE, "ServiceProxyOptions")?.call_out([slf.as_any(), asked.as_any()])
+        OPTIONS.import_out(slf.py(), MODULE, "ServiceProxyOptions")?.call_out([slf.as_any(), asked.as_any()])
     }
 
     // ----- parts -----

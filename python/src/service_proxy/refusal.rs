@@ -9,7 +9,7 @@ use service_mesh::{CallErrorKind, Refused};
 
 use super::parts::Parts;
 use crate::errors::{circuit_open_error, no_healthy_instance_error};
-use crate::guarded::CallOut;
+use crate::guarded::{CallOut, ImportOut};
 
 impl Parts {
     /// What a caller gets whom the machine refused.
@@ -39,10 +39,10 @@ impl Parts {
             }
             CallErrorKind::NoHealthyInstance(_) => no_healthy_instance_error(py, &name),
             CallErrorKind::DeadlineExceeded => {
-                late(DEADLINE.import(py, MODELS, "DeadlineExceededError"), format!("The time for {name} is up"))
+                late(DEADLINE.import_out(py, MODELS, "DeadlineExceededError"), format!("The time for {name} is up"))
             }
             CallErrorKind::AttemptTimedOut => {
-                late(ATTEMPT.import(py, MODELS, "AttemptTimedOutError"), format!("An attempt at {name} timed out"))
+                late(ATTEMPT.import_out(py, MODELS, "AttemptTimedOutError"), format!("An attempt at {name} timed out"))
             }
             other => PyRuntimeError::new_err(other.to_string()),
         };
