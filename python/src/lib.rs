@@ -35,6 +35,7 @@ mod predicates;
 mod retry;
 mod seconds;
 mod service_proxy;
+mod sleep;
 mod story;
 mod testing;
 mod unbegun;

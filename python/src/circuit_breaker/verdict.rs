@@ -13,8 +13,8 @@ use service_mesh::{CircuitBreaker as Core, CircuitState, Grant, Outcome, OwnedPe
 use super::circuit::RESULTS;
 use super::hooks::{at_verdict, permit_at_verdict};
 use super::{CircuitBreaker, HELPERS};
-use crate::errors::circuit_open_error;
-use crate::guarded::{CallOut, ImportOut, is_coroutine};
+use crate::errors::{circuit_open_error, while_handling};
+use crate::guarded::{CallOut, ImportOut, is_coroutine, is_coroutine_function};
 use crate::predicates::{error_outcome, result_outcome};
 
 impl CircuitBreaker {
@@ -54,10 +54,9 @@ impl CircuitBreaker {
         refusal: Refusal,
     ) -> PyResult<Bound<'py, PyAny>> {
         static LATER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        static IS_COROUTINE_FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         let error = slf.get().refused(py, refusal);
-        if !IS_COROUTINE_FUNCTION.import_out(py, "inspect", "iscoroutinefunction")?.call_out([func])?.is_truthy()? {
+        if !is_coroutine_function(func)? {
             return Err(error);
         }
         // Not asked again when it is awaited: one call is refused once, and listeners hear of it once.
@@ -104,11 +103,7 @@ impl CircuitBreaker {
         let value = error.value(py).clone().into_any();
         match Self::conclude_block(slf, permit, &value) {
             Ok(()) => error,
-            Err(other) => {
-                // As Python does where an error is raised while another is handled.
-                drop(other.value(py).setattr(intern!(py, "__context__"), &value));
-                other
-            }
+            Err(mistake) => while_handling(py, mistake, &value),
         }
     }
 

@@ -5,12 +5,22 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
+
+use super::call_out::{CallOut, ImportOut};
 
 /// Whether this is a coroutine: what `async def` gives back.
 #[inline]
 pub(crate) fn is_coroutine(value: &Bound<'_, PyAny>) -> bool {
     ptr::eq(value.get_type_ptr(), COROUTINE.load(Ordering::Relaxed))
+}
+
+/// Whether this is a function that gives back coroutines: what `async def` defines.
+pub(crate) fn is_coroutine_function(func: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static IS_COROUTINE_FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let ask = IS_COROUTINE_FUNCTION.import_out(func.py(), "inspect", "iscoroutinefunction")?;
+    ask.call_out([func])?.is_truthy()
 }
 
 #[inline]

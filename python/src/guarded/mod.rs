@@ -39,7 +39,7 @@ use crate::retry::RetryPolicy;
 use crate::service_proxy::ServiceProxy;
 
 pub(crate) use self::call_out::{CallOut, ImportOut, callable};
-pub(crate) use self::coroutine::is_coroutine;
+pub(crate) use self::coroutine::{is_coroutine, is_coroutine_function};
 
 /// Puts a breaker before a sync function.
 #[pyfunction]

@@ -12,9 +12,11 @@ use service_mesh::{Answer, Retrying};
 use super::call::RetryCall;
 use super::switches::{DELAY, RESULTS};
 use super::{HELPERS, RetryPolicy};
+use crate::errors::while_handling;
 use crate::guarded::{CallOut, ImportOut};
 use crate::predicates::{failed_answer, raised_answer};
 use crate::seconds::duration;
+use crate::sleep::sleep;
 use crate::{log, testing};
 
 impl RetryPolicy {
@@ -33,20 +35,14 @@ impl RetryPolicy {
                 Ok(value) => Self::wait_after_result(slf, &mut retrying, value)?,
                 Err(error) => {
                     let value = error.value(py).as_any();
-                    match Self::wait_after_error(slf, &mut retrying, value) {
-                        Ok(wait) => wait,
-                        Err(other) => {
-                            // As Python does where an error is raised while another is handled.
-                            drop(other.value(py).setattr(intern!(py, "__context__"), value));
-                            return Err(other);
-                        }
-                    }
+                    Self::wait_after_error(slf, &mut retrying, value)
+                        .map_err(|mistake| while_handling(py, mistake, value))?
                 }
             };
             let Some(wait) = wait else { return result };
             // Let go of before the wait: what an attempt held is not held for seconds more.
             drop(result);
-            slf.get().sleep(py, wait)?;
+            sleep(py, slf.get().clock(py), wait)?;
             result = call();
         }
     }
@@ -91,20 +87,6 @@ impl RetryPolicy {
         let own = slf.getattr(intern!(slf.py(), "get_delay"))?.call_out([&number])?;
         let own = duration("get_delay", &own)?;
         Ok(Some(testing::wait(own.max(answer.earliest_retry().unwrap_or_default()))))
-    }
-
-    /// Waits in the thread, with the interpreter free for others: by the clock that was given, or by `time.sleep`, which is
-    /// looked up now, so that those who have put another in its place are asked.
-    pub(crate) fn sleep(&self, py: Python<'_>, wait: Duration) -> PyResult<()> {
-        if wait.is_zero() {
-            return Ok(());
-        }
-        let sleeper = match self.clock(py) {
-            Some(clock) => clock.into_bound(py),
-            None => py.import(intern!(py, "time"))?.into_any(),
-        };
-        let seconds = wait.as_secs_f64().into_bound_py_any(py)?;
-        sleeper.getattr(intern!(py, "sleep"))?.call_out([&seconds]).map(drop)
     }
 }
 

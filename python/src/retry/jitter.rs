@@ -20,7 +20,7 @@ pub(super) fn read_jitter(value: &Bound<'_, PyAny>) -> PyResult<Jitter> {
 }
 
 /// What is read.
-pub(crate) fn as_read(py: Python<'_>, jitter: Jitter) -> PyResult<Bound<'_, PyAny>> {
+pub(crate) fn jitter_as_read(py: Python<'_>, jitter: Jitter) -> PyResult<Bound<'_, PyAny>> {
     match jitter {
         Jitter::Proportional => true.into_bound_py_any(py),
         Jitter::None => false.into_bound_py_any(py),

@@ -17,7 +17,7 @@ use pyo3::types::{PyDict, PyInt, PyTuple, PyType};
 use service_mesh::{Environment, RetryConfig, RetryConfigBuilder, RetryPolicy as Core, Retrying};
 
 use self::again::awaited;
-use self::jitter::{as_read, read_jitter};
+use self::jitter::read_jitter;
 use self::switches::{BUDGET, DELAY, EXECUTE, RESULTS};
 use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
@@ -25,11 +25,13 @@ use crate::filled::Filled;
 use crate::guarded::{CallOut, ImportOut, is_coroutine};
 use crate::lock::lock;
 use crate::seconds::duration;
+use crate::sleep::sleep;
 use crate::testing::{ManualClock, environment};
 
 pub(crate) use self::again::awaited_coroutine;
 pub(crate) use self::budget::RetryBudget;
 pub(crate) use self::call::RetryCall;
+pub(crate) use self::jitter::jitter_as_read;
 pub(crate) use self::switches::Switches;
 
 /// Where the Python halves of this module are.
@@ -215,7 +217,7 @@ impl RetryPolicy {
 
     /// Waits in the thread.
     fn _sleep(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
-        self.sleep(py, Duration::try_from_secs_f64(seconds).unwrap_or_default())
+        sleep(py, self.clock(py), Duration::try_from_secs_f64(seconds).unwrap_or_default())
     }
 
     /// The clock that it was given, whose waits are made instead of the system's.
@@ -277,7 +279,7 @@ impl RetryPolicy {
     /// `True` for a factor of 0.5 to 1.5, `False` for none, or `"full"`, `"equal"`, `"decorrelated"`.
     #[getter]
     fn jitter<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        as_read(py, self.kept().core.config().jitter())
+        jitter_as_read(py, self.kept().core.config().jitter())
     }
 
     #[setter]

@@ -16,6 +16,7 @@ use super::parts::Parts;
 use super::policy::Policy;
 use crate::answer::Judges;
 use crate::circuit_breaker::CircuitBreaker;
+use crate::errors::while_handling;
 use crate::guarded::CallOut;
 use crate::load_balancer::Object;
 use crate::seconds::duration;
@@ -122,8 +123,8 @@ impl Parts {
         let answer = match &result {
             Ok(result) => judges.of_result(result)?,
             Err(error) => {
-                let error = error.value(py);
-                judges.of_error(error.as_any()).inspect_err(|mistake| mistake.set_context_of(py, error))?
+                let error = error.value(py).as_any();
+                judges.of_error(error).map_err(|mistake| while_handling(py, mistake, error))?
             }
         };
         let number = attempt.number();
@@ -209,18 +210,5 @@ impl Parts {
         let retry = (number - 1).into_bound_py_any(py)?;
         let delay = policy.getattr(intern!(py, "get_delay"))?.call_out([&retry])?;
         Ok(wait(duration("get_delay", &delay)?.max(earliest.unwrap_or_default())))
-    }
-}
-
-/// Keeps what a predicate was judging beside the predicate's own error.
-trait Context {
-    fn set_context_of(&self, py: Python<'_>, judged: &Bound<'_, pyo3::exceptions::PyBaseException>);
-}
-
-impl Context for PyErr {
-    fn set_context_of(&self, py: Python<'_>, judged: &Bound<'_, pyo3::exceptions::PyBaseException>) {
-        if self.context(py).is_none() && !self.value(py).is(judged) {
-            self.set_context(py, Some(Self::from_value(judged.clone().into_any())));
-        }
     }
 }

@@ -2,21 +2,20 @@
 //!
 //! A call whose function turns out to give back a coroutine goes on in `service_proxy.py`, as a [`Call`].
 
-use std::time::Duration;
-
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{IntoPyObjectExt, intern};
 use service_mesh::{Attempt, Refused, ServiceProxy as Core};
 
 use super::asked::{Asked, what_is_asked};
 use super::attempt::{Memory, Next};
 use super::call::Call;
-use super::parts::{Parts, Present};
+use super::parts::Present;
 use super::policy::Policy;
 use super::{MODULE, ServiceProxy};
-use crate::guarded::{CallOut, ImportOut, is_coroutine};
+use crate::guarded::{CallOut, ImportOut, is_coroutine, is_coroutine_function};
+use crate::sleep::sleep;
 
 impl ServiceProxy {
     /// A call that was refused before its first attempt: of a coroutine function it is told when it is awaited.
@@ -29,9 +28,8 @@ impl ServiceProxy {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        static IS_COROUTINE_FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        if IS_COROUTINE_FUNCTION.import_out(py, "inspect", "iscoroutinefunction")?.call_out([func])?.is_truthy()? {
+        if is_coroutine_function(func)? {
             return Self::call_async(slf, func, args, kwargs);
         }
         Err(parts.refusal(py, refused, None))
@@ -103,27 +101,12 @@ impl ServiceProxy {
             match parts.settle(py, attempt, result, &mut memory)? {
                 Next::Return(result) => return Ok(result),
                 Next::Retry { after, call } => {
-                    parts.sleep(py, after)?;
+                    sleep(py, parts.clock(py), after)?;
                     attempt = parts.admit(py, call, &mut memory)?;
                     let instance = parts.instance(py, &attempt)?;
                     result = parts.invoke(func, &instance, args, kwargs);
                 }
             }
         }
-    }
-}
-
-impl Parts {
-    /// Waits before a retry, as the clock says, or by `time.sleep`, which lets other threads run.
-    fn sleep(&self, py: Python<'_>, after: Duration) -> PyResult<()> {
-        if after.is_zero() {
-            return Ok(());
-        }
-        let waits = match self.clock(py) {
-            Some(clock) => clock.into_bound(py),
-            None => py.import(intern!(py, "time"))?.into_any(),
-        };
-        let seconds = after.as_secs_f64().into_bound_py_any(py)?;
-        waits.getattr(intern!(py, "sleep"))?.call_out([&seconds]).map(drop)
     }
 }

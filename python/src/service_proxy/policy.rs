@@ -8,7 +8,7 @@ use service_mesh::{Jitter, RetryBudget as CoreBudget, RetryConfig};
 
 use crate::config::{number, whole};
 use crate::errors::config_error;
-use crate::retry::RetryPolicy;
+use crate::retry::{RetryPolicy, jitter_as_read};
 use crate::seconds::duration;
 
 /// Who retries.
@@ -88,11 +88,7 @@ pub(super) fn retry_fields<'py>(py: Python<'py>, config: &RetryConfig) -> PyResu
     fields.set_item("initial_delay", config.initial_delay().as_secs_f64())?;
     fields.set_item("max_delay", config.max_delay().as_secs_f64())?;
     fields.set_item("exponential_base", config.exponential_base())?;
-    match config.jitter() {
-        Jitter::None => fields.set_item("jitter", false)?,
-        Jitter::Proportional => fields.set_item("jitter", true)?,
-        other => fields.set_item("jitter", other.as_str())?,
-    }
+    fields.set_item("jitter", jitter_as_read(py, config.jitter())?)?;
     fields.set_item("retry_after_max", config.retry_after_max().as_secs_f64())?;
     Ok(fields)
 }

@@ -299,6 +299,7 @@ def test_a_finalizer_may_call_what_is_guarded_while_the_interpreter_goes_away() 
         "lambda: [attempt.__exit__(None, None, None) for attempt in RetryPolicy()]",
         "lambda: CircuitBreaker('b').update_config(failure_threshold=3)",
         "lambda: LoadBalancer().lease()",
+        "lambda: setattr(CircuitBreaker('b'), 'state', 'closed')",
         # With refusals, changes of state, and a log of them.
         "with_retry(initial_delay=0)(CircuitBreaker('b', CircuitBreakerConfig(1, timeout_seconds=0))(fails))",
     ],
