@@ -4,7 +4,7 @@
 //! takes them, and knows the breakers that use them. Every assignment is checked here first: if the new whole is valid, the
 //! breakers are told, and only then is the attribute set. Assignments that race each change what the other has left.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
@@ -13,7 +13,12 @@ use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 use service_mesh::{CircuitBreakerConfig, CircuitBreakerConfigBuilder, ConfigError, CountWindow, TimeWindow};
 
 use crate::errors::config_error;
+use crate::guarded::CallOut;
+use crate::lock::lock;
 use crate::seconds::{duration, finite_or_not, kind};
+
+/// The fields that say what an error or a result means, and stay in Python.
+pub(crate) const PREDICATES: [&str; 3] = ["on", "ignore", "failed_result"];
 
 /// What the core allows for its counts.
 const COUNTS: &str = "1 to 16777215";
@@ -27,6 +32,12 @@ pub(crate) struct CircuitBreakerRules {
 
 /// Somebody who goes by a configuration, and is told when it changes.
 pub(crate) trait Follower: Send + Sync {
+    /// Whether a predicate that is not the default may be assigned to this field; an error says why not.
+    fn admit(&self, field: &str, predicate: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _ = (field, predicate);
+        Ok(())
+    }
+
     /// These are the rules from now on.
     fn follow(&self, rules: &Rules);
 }
@@ -83,7 +94,8 @@ impl CircuitBreakerRules {
             normal.set_item(&name, as_read(&name, &value)?)?;
         }
         let rules = draft.finish().map_err(|error| config_error(py, &error))?;
-        self.lock().publish(rules);
+        let told = self.lock().publish(rules);
+        drop(told);
         Ok(normal)
     }
 
@@ -99,6 +111,9 @@ impl CircuitBreakerRules {
         }
         let word = name.to_string_lossy();
         let (change, normal) = (Change::of(&word, value)?, as_read(&word, value)?);
+        if PREDICATES.contains(&&*word) && !value.eq(slf.get_type().getattr(name)?)? {
+            this.followers().iter().try_for_each(|follower| follower.admit(&word, value))?;
+        }
         this.change(change).map_err(|error| config_error(py, &error))?;
         set.call1((slf, name, normal)).map(drop)
     }
@@ -131,28 +146,38 @@ impl CircuitBreakerRules {
         self.lock().complete
     }
 
+    /// To be dropped without the lock: one of them may be the last to hold what it holds of Python's.
+    fn followers(&self) -> Vec<Arc<dyn Follower>> {
+        self.lock().followers.iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Makes one change to what holds now, whoever has changed it meanwhile.
     fn change(&self, change: Change) -> Result<(), ConfigError> {
         let mut live = self.lock();
         let rules = change.apply(Draft::of(&live.rules)).finish()?;
-        live.publish(rules);
+        let told = live.publish(rules);
+        drop(live);
+        drop(told);
         Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.live)
     }
 }
 
 impl Live {
     /// Under the lock, so that of two assignments that race the later one is the last that everybody hears of. It is Rust
-    /// alone that runs here.
-    fn publish(&mut self, rules: Rules) {
+    /// alone that runs here: so those who were told are to be dropped without the lock.
+    #[must_use]
+    fn publish(&mut self, rules: Rules) -> Vec<Arc<dyn Follower>> {
         self.complete = true;
         self.rules = rules;
-        for follower in self.followers.iter().filter_map(Weak::upgrade) {
+        let followers: Vec<_> = self.followers.iter().filter_map(Weak::upgrade).collect();
+        for follower in &followers {
             follower.follow(&self.rules);
         }
+        followers
     }
 }
 
@@ -281,7 +306,10 @@ pub(crate) fn dataclass_of<'py>(
     fields.set_item("timeout_jitter_ratio", config.timeout_jitter_ratio())?;
     fields.set_item("timeout_max_seconds", config.timeout_max().map(|time| time.as_secs_f64()))?;
     fields.set_item("probe_timeout_seconds", config.probe_timeout().map(|time| time.as_secs_f64()))?;
-    let models = py.import("codomyrmex.service_mesh.models")?;
+    let made = |class: &str, fields: &Bound<'py, PyDict>| {
+        let models = py.import("codomyrmex.service_mesh.models")?;
+        models.getattr(class)?.call_out_with(&PyTuple::empty(py), Some(fields))
+    };
     if let Some(window) = config.count_window() {
         let given = PyDict::new(py);
         given.set_item("size", window.size())?;
@@ -289,7 +317,7 @@ pub(crate) fn dataclass_of<'py>(
         given.set_item("failure_ratio", window.failure_ratio())?;
         given.set_item("slow_call_ratio", window.slow_call_ratio())?;
         given.set_item("slow_call_seconds", window.slow_call().map(|time| time.as_secs_f64()))?;
-        fields.set_item("count_window", models.getattr("CountWindow")?.call((), Some(&given))?)?;
+        fields.set_item("count_window", made("CountWindow", &given)?)?;
     }
     if let Some(window) = config.time_window() {
         let given = PyDict::new(py);
@@ -299,9 +327,9 @@ pub(crate) fn dataclass_of<'py>(
         given.set_item("failure_ratio", window.failure_ratio())?;
         given.set_item("slow_call_ratio", window.slow_call_ratio())?;
         given.set_item("slow_call_seconds", window.slow_call().map(|time| time.as_secs_f64()))?;
-        fields.set_item("time_window", models.getattr("TimeWindow")?.call((), Some(&given))?)?;
+        fields.set_item("time_window", made("TimeWindow", &given)?)?;
     }
-    Ok(models.getattr("CircuitBreakerConfig")?.call((), Some(&fields))?.cast_into()?)
+    Ok(made("CircuitBreakerConfig", &fields)?.cast_into()?)
 }
 
 /// Checks a count window, and gives back its fields as they are to be read.

@@ -49,6 +49,14 @@ impl Models {
     }
 }
 
+/// An error that was raised while another was judged, with that one as its context, as Python does where one is handled.
+pub(crate) fn while_handling(py: Python<'_>, raised: PyErr, judged: &Bound<'_, PyAny>) -> PyErr {
+    if raised.context(py).is_none() && !raised.value(py).is(judged) {
+        raised.set_context(py, Some(PyErr::from_value(judged.clone())));
+    }
+    raised
+}
+
 /// `CircuitOpenError`, with everything that is known.
 pub(crate) fn circuit_open_error(
     py: Python<'_>,

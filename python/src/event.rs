@@ -6,12 +6,12 @@ use pyo3::types::{PyDict, PyType};
 use service_mesh::{Event, EventKind, Transition, TransitionReason, TripReason};
 
 use crate::errors::models;
-use crate::guarded::CallOut;
+use crate::guarded::{CallOut, ImportOut};
 
 /// The `CircuitEvent` of what happened to the one called `name`.
 pub(crate) fn circuit_event<'py>(py: Python<'py>, name: &str, event: &Event) -> PyResult<Bound<'py, PyAny>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let class = CLASS.import(py, "codomyrmex.service_mesh.models", "CircuitEvent")?;
+    let class = CLASS.import_out(py, "codomyrmex.service_mesh.models", "CircuitEvent")?;
     let told = PyDict::new(py);
     let kind = match &event.kind {
         EventKind::Transition(transition) => {

@@ -3,9 +3,9 @@
 //! The dataclass in `models.py` is what Python sees. Its base, [`InstanceState`], keeps those three fields and knows the
 //! balancers that hold the object, weakly: an assignment tells them, and a pick reads no Python attribute. An object
 //! that hides one of the three behind an attribute of its own, or that is no `ServiceInstance` at all, is read by
-//! attribute: see `load_balancer.rs`.
+//! attribute: see `load_balancer`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -15,6 +15,7 @@ use service_mesh::{ConfigError, ServiceInstance, WeakRegistration};
 
 use crate::errors::config_error;
 use crate::load_balancer::Balancer;
+use crate::lock::lock;
 use crate::seconds::kind;
 
 /// The native base of `ServiceInstance`. Not for use by itself.
@@ -257,7 +258,7 @@ impl InstanceState {
     }
 
     fn lock(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.live)
     }
 }
 

@@ -18,7 +18,6 @@
 )]
 
 mod answer;
-mod call;
 mod circuit_breaker;
 mod config;
 mod errors;
@@ -27,16 +26,16 @@ mod filled;
 mod guarded;
 mod instance;
 mod interpreter;
-mod lease;
 mod load_balancer;
+mod lock;
 mod log;
 mod measures;
 mod mesh;
-mod permit;
 mod predicates;
 mod retry;
 mod seconds;
 mod service_proxy;
+mod sleep;
 mod story;
 mod testing;
 mod unbegun;
@@ -49,9 +48,9 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::call::Call;
-    #[pymodule_export]
     use crate::circuit_breaker::CircuitBreaker;
+    #[pymodule_export]
+    use crate::circuit_breaker::Permit;
     #[pymodule_export]
     use crate::config::{CircuitBreakerRules, count_window_rules, time_window_rules};
     #[pymodule_export]
@@ -61,7 +60,7 @@ mod _native {
     #[pymodule_export]
     use crate::interpreter::claim_interpreter;
     #[pymodule_export]
-    use crate::lease::Lease;
+    use crate::load_balancer::Lease;
     #[pymodule_export]
     use crate::load_balancer::LoadBalancer;
     #[pymodule_export]
@@ -69,9 +68,9 @@ mod _native {
     #[pymodule_export]
     use crate::mesh::Mesh;
     #[pymodule_export]
-    use crate::permit::Permit;
-    #[pymodule_export]
     use crate::retry::{RetryBudget, RetryCall, RetryPolicy};
+    #[pymodule_export]
+    use crate::service_proxy::Call;
     #[pymodule_export]
     use crate::service_proxy::{Asked, ServiceProxy};
     #[pymodule_export]

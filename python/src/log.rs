@@ -4,7 +4,7 @@
 //! is done for it. Refusals come by the thousand when a circuit is open: of each circuit one record a second is made, which
 //! says how many they were.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -15,6 +15,7 @@ use service_mesh::{CircuitState, Environment, Event, EventKind, Timestamp};
 
 use crate::event::circuit_event;
 use crate::guarded::CallOut;
+use crate::lock::lock;
 
 const LOGGER: &str = "codomyrmex.service_mesh";
 
@@ -78,7 +79,7 @@ impl Log {
     /// How many refusals there were since the last record, if another is due.
     fn refusals_to_tell(&self) -> Option<u64> {
         let now = self.environment.now();
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = lock(&self.refusals);
         refusals.untold += 1;
         if now < refusals.next {
             return None;
@@ -114,9 +115,10 @@ fn tell(
     static LOGGER_OF_OURS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = logging.py();
     let logger = LOGGER_OF_OURS.get_or_try_init(py, || {
-        let logger = logging.call_method1(intern!(py, "getLogger"), (LOGGER,))?;
+        let logger = logging.getattr(intern!(py, "getLogger"))?.call_out([intern!(py, LOGGER).as_any()])?;
         // Or a program that has set up no logging would find our warnings on its standard error.
-        logger.call_method1(intern!(py, "addHandler"), (logging.getattr("NullHandler")?.call0()?,))?;
+        let silent = logging.getattr(intern!(py, "NullHandler"))?.call_out([])?;
+        logger.getattr(intern!(py, "addHandler"))?.call_out([&silent])?;
         Ok::<_, PyErr>(logger.unbind())
     })?;
     let logger = logger.bind(py);

@@ -4,7 +4,7 @@
 //! It is counted here, as it happens, and Python is asked for nothing on a call; it reads the sums when somebody looks.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 use service_mesh::{AttemptReport, CallReport, Event, EventKind, Listener, Observer};
 
 use crate::circuit_breaker::CircuitBreaker;
+use crate::lock::lock;
 use crate::service_proxy::ServiceProxy;
 
 /// The sums of all that it watches.
@@ -121,7 +122,7 @@ fn key<'py, const N: usize>(py: Python<'py>, labels: &Labels<N>) -> PyResult<Bou
 
 impl Tally {
     fn lock(&self) -> MutexGuard<'_, Sums> {
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sums)
     }
 
     fn took(&self, durations: &mut Durations, took: Duration) {

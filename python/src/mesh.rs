@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use pyo3::exceptions::{PyKeyError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
@@ -18,6 +18,8 @@ use service_mesh::{Event, MeshBuilder, PolicyChanges, PolicyError};
 use crate::config::number;
 use crate::errors::config_error;
 use crate::filled::Filled;
+use crate::guarded::CallOut;
+use crate::lock::lock;
 use crate::log::Log;
 use crate::service_proxy::{Listeners, ServiceProxy};
 use crate::testing::{ManualClock, environment};
@@ -176,7 +178,7 @@ impl Mesh {
     }
 
     fn proxies(&self) -> MutexGuard<'_, BTreeMap<String, Py<ServiceProxy>>> {
-        self.proxies.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.proxies)
     }
 
     /// Tells the objects what the file has changed.
@@ -222,12 +224,17 @@ fn policy_error(py: Python<'_>, error: &PolicyError) -> PyErr {
         let mistakes: PyResult<Vec<_>> = error
             .mistakes()
             .iter()
-            .map(|each| mistake.call1((each.line(), each.column(), each.key(), each.message())))
+            .map(|each| {
+                let known = (each.line(), each.column(), each.key(), each.message()).into_pyobject(py)?;
+                mistake.call_out_with(&known, None)
+            })
             .collect();
         let known = PyDict::new(py);
         known.set_item("mistakes", PyTuple::new(py, mistakes?)?)?;
         known.set_item("path", error.path().map(|path| path.display().to_string()))?;
-        module.getattr(intern!(py, "PolicyError"))?.call((error.to_string(),), Some(&known))
+        module
+            .getattr(intern!(py, "PolicyError"))?
+            .call_out_with(&(error.to_string(),).into_pyobject(py)?, Some(&known))
     };
     build().map_or_else(|error| error, PyErr::from_value)
 }
@@ -243,7 +250,7 @@ fn changes_of<'py>(py: Python<'py>, changes: &PolicyChanges) -> PyResult<Bound<'
     told.set_item("changed", by_service)?;
     told.set_item("sidecar", PyTuple::new(py, changes.sidecar())?)?;
     told.set_item("text", changes.to_string())?;
-    py.import(MODULE)?.getattr("PolicyChanges")?.call((), Some(&told))
+    py.import(MODULE)?.getattr("PolicyChanges")?.call_out_with(&PyTuple::empty(py), Some(&told))
 }
 
 impl std::fmt::Debug for Mesh {

@@ -13,7 +13,7 @@ use pyo3::types::{PyTuple, PyType};
 use service_mesh::{Answer, Outcome};
 
 use crate::errors::models;
-use crate::guarded::CallOut;
+use crate::guarded::{CallOut, ImportOut};
 
 /// Whether an error is one of `errors`: a type, a predicate, or a tuple of them.
 pub(crate) fn matches(errors: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -73,7 +73,7 @@ pub(crate) fn failed_answer(policy: &Bound<'_, PyAny>, result: &Bound<'_, PyAny>
 /// The answer, not to be tried again before the time that the error or the response names, if it names one.
 pub(crate) fn asked_to_wait(answer: Answer, of: &Bound<'_, PyAny>) -> PyResult<Answer> {
     static RETRY_AFTER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let read = RETRY_AFTER.import(of.py(), "codomyrmex.service_mesh.retry", "retry_after_of")?;
+    let read = RETRY_AFTER.import_out(of.py(), "codomyrmex.service_mesh.retry", "retry_after_of")?;
     let wait: Option<f64> = read.call_out([of])?.extract()?;
     let wait = wait.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     Ok(wait.map_or(answer, |wait| answer.retry_after(wait)))

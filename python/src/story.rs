@@ -4,6 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use service_mesh::{AttemptStory, Ending, GivenUp, Outcome, PassedOver, Story};
 
+use crate::guarded::CallOut;
+
 /// The `Story` of `service_proxy.py`.
 pub(crate) fn story<'py>(py: Python<'py>, story: &Story) -> PyResult<Bound<'py, PyAny>> {
     let attempts: PyResult<Vec<_>> = story.attempts.iter().map(|attempt| attempt_story(py, attempt)).collect();
@@ -45,5 +47,5 @@ fn passed_over_story<'py>(py: Python<'py>, over: &PassedOver) -> PyResult<Bound<
 }
 
 fn made<'py>(py: Python<'py>, class: &str, told: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
-    py.import("codomyrmex.service_mesh.service_proxy")?.getattr(class)?.call((), Some(told))
+    py.import("codomyrmex.service_mesh.service_proxy")?.getattr(class)?.call_out_with(&PyTuple::empty(py), Some(told))
 }

@@ -1,8 +1,10 @@
 //! A coroutine that another is going to await.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use pyo3::prelude::*;
+
+use crate::lock::lock;
 
 /// Holds a coroutine, and closes it if nobody takes it: a task that is cancelled before it begins has forgotten nothing, and
 /// is to be warned of nothing.
@@ -25,7 +27,7 @@ impl Unbegun {
 
     /// The coroutine, which the caller is going to await now.
     fn take(&self) -> Option<Py<PyAny>> {
-        self.coroutine.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.coroutine).take()
     }
 }
 

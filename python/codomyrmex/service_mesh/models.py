@@ -290,6 +290,13 @@ class CircuitBreakerConfig(CircuitBreakerRules):
     def __setattr__(self, name: str, value: Any) -> None:
         self._assign(name, value)
 
+    def __delattr__(self, name: str) -> None:
+        """A field goes back to its default, as that of any dataclass does; it is an assignment like others."""
+        if name in CircuitBreakerConfig.__dataclass_fields__:
+            self._assign(name, getattr(type(self), name))
+        else:
+            super().__delattr__(name)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.__dict__.copy())
 

@@ -175,6 +175,19 @@ def test_something_else_is_no_configuration() -> None:
 # ----- what is a failure -----
 
 
+def test_a_second_init_that_fails_changes_nothing() -> None:
+    config = CircuitBreakerConfig(3)
+    breaker = CircuitBreaker("first", config)
+    heard: list[CircuitEvent] = []
+    for wrong in ({"config": 5}, {"listeners": [heard.append, 5]}):
+        with pytest.raises(TypeError):
+            breaker.__init__("second", **wrong)  # type: ignore[misc, call-overload]
+    assert (breaker.name, breaker.config) == ("first", config)
+    assert breaker.config is config
+    breaker.force_open()
+    assert heard == []
+
+
 def test_predicates_say_what_a_failure_is() -> None:
     config = CircuitBreakerConfig(
         failure_threshold=1,

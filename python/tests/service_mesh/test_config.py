@@ -109,6 +109,23 @@ def test_configurations_compare_print_copy_replace_and_pickle():
     assert dataclasses.replace(config, failure_threshold=9).failure_threshold == 9
 
 
+def test_a_field_that_is_deleted_goes_back_to_its_default_in_every_breaker():
+    config = CircuitBreakerConfig(failure_threshold=1, timeout_seconds=1, timeout_max_seconds=2)
+    breaker = CircuitBreaker("b", config)
+    del config.failure_threshold
+    assert config.failure_threshold == 5
+    with pytest.raises(ZeroDivisionError):
+        breaker.execute(lambda: 1 / 0)
+    assert breaker.state is CircuitState.CLOSED
+    with pytest.raises(ConfigError, match="timeout_max_seconds is 2; allowed: at least timeout_seconds, which is 30"):
+        del config.timeout_seconds
+    assert config.timeout_seconds == 1
+    config.label = "mine"
+    del config.label
+    with pytest.raises(AttributeError):
+        del config.label
+
+
 def test_a_subclass_may_have_more_fields():
     @dataclasses.dataclass
     class Labelled(CircuitBreakerConfig):

@@ -295,6 +295,11 @@ def test_a_finalizer_may_call_what_is_guarded_while_the_interpreter_goes_away() 
         "with_retry(max_retries=50, initial_delay=0.0001)(fails)",
         "lambda: RetryPolicy(failed_result=lambda result: works() is None).execute(works)",
         "lambda: service.call(works)",
+        "lambda: service.with_options(key='k').call(works)",
+        "lambda: [attempt.__exit__(None, None, None) for attempt in RetryPolicy()]",
+        "lambda: CircuitBreaker('b').update_config(failure_threshold=3)",
+        "lambda: LoadBalancer().lease()",
+        "lambda: setattr(CircuitBreaker('b'), 'state', 'closed')",
         # With refusals, changes of state, and a log of them.
         "with_retry(initial_delay=0)(CircuitBreaker('b', CircuitBreakerConfig(1, timeout_seconds=0))(fails))",
     ],
@@ -322,7 +327,7 @@ def test_a_program_may_end_while_daemon_threads_make_guarded_calls(guard: str) -
         while True:
             try:
                 guarded()
-            except ValueError:
+            except (ValueError, NoHealthyInstanceError):
                 pass
 
     for _ in range(4):

@@ -75,6 +75,14 @@ def test_the_strategy_is_assigned_by_member_or_by_value():
         LoadBalancer("least")
 
 
+def test_a_second_init_with_a_strategy_that_there_is_not_changes_nothing():
+    balancer = LoadBalancer("weighted", instances("a"))
+    with pytest.raises(ValueError, match="no load balancer strategy"):
+        balancer.__init__("nearest", instances("b"))
+    assert balancer.strategy is LoadBalancerStrategy.WEIGHTED
+    assert [one.id for one in balancer] == ["a"]
+
+
 @pytest.mark.parametrize("strategy", list(LoadBalancerStrategy))
 def test_every_strategy_gives_registered_objects_and_honours_exclude(strategy):
     registered = instances("abcd")

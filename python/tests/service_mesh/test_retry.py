@@ -71,6 +71,15 @@ def test_a_wrong_value_is_refused_and_changes_nothing(field: str, value: Any, er
     assert repr(policy) == before
 
 
+def test_a_second_init_is_all_or_nothing() -> None:
+    policy = RetryPolicy(1, on=ValueError)
+    with pytest.raises(TypeError, match="ignore"):
+        policy.__init__(2, on=KeyError, ignore=5)  # type: ignore[misc, arg-type]
+    assert (policy.max_retries, policy.on, policy.ignore) == (1, ValueError, ())
+    policy.__init__(2)  # type: ignore[misc]
+    assert (policy.max_retries, policy.on) == (2, Exception)
+
+
 def test_an_error_comes_back_itself_and_is_noted_only_after_several_attempts(manual_clock: ManualClock) -> None:
     error = ConnectionError("down")
 

@@ -212,6 +212,20 @@ def test_one_judge_says_for_both_circuits_what_a_failure_is():
     assert payments.instance_circuit_breaker("a").state is CircuitState.OPEN
 
 
+def test_a_predicate_that_the_instances_cannot_have_is_refused_when_it_is_assigned_too():
+    config = CircuitBreakerConfig()
+    payments = proxy(instance_circuit_breaker=config)
+    for field, predicate in (("on", KeyError), ("ignore", KeyError), ("failed_result", bool)):
+        with pytest.raises(ValueError, match=f"{field} must be that of the service's circuit breaker"):
+            setattr(config, field, predicate)
+        setattr(payments.circuit_breaker.config, field, predicate)
+        setattr(config, field, predicate)
+        delattr(config, field)
+    assert config == CircuitBreakerConfig()
+    del payments
+    config.ignore = ConnectionError
+
+
 def test_what_is_assigned_to_the_parts_takes_effect():
     payments = proxy(failures=5, retries=0)
     payments.retry_policy.max_retries = 2

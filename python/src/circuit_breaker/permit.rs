@@ -1,13 +1,15 @@
 //! Leave to make one call, as a Python object, and the awaitable that is ready at once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use service_mesh::{Outcome, OwnedPermit};
 
-use crate::circuit_breaker::CircuitBreaker;
+use super::CircuitBreaker;
+
+use crate::lock::lock;
 
 /// Leave to make one call through a circuit breaker: `breaker.acquire()`.
 ///
@@ -28,7 +30,7 @@ impl Permit {
 
     /// The permit itself, once. The lock is released when this returns: a verdict may run listeners.
     pub(crate) fn take(&self) -> Option<OwnedPermit> {
-        self.leave.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.leave).take()
     }
 
     /// The call came to this, by `error` if it failed.
@@ -105,7 +107,7 @@ impl Permit {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let settled = self.leave.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        let settled = lock(&self.leave).is_none();
         let kind = if self.is_probe { "probe" } else { "permit" };
         let name = self.breaker.bind(py).get().name_text(py);
         format!("<{kind} of {name:?}{}>", if settled { ", settled" } else { "" })

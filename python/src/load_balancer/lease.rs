@@ -1,12 +1,14 @@
 //! `Lease`: a connection that is counted for as long as a block runs.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 use service_mesh::Outcome;
+
+use crate::lock::lock;
 
 /// A connection of an instance, counted until the block is left, `release` is called, or this is collected.
 ///
@@ -30,7 +32,7 @@ impl Lease {
     }
 
     fn settle(&self, outcome: Outcome) {
-        let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lease = lock(&self.lease).take();
         if let Some(lease) = lease {
             lease.settle(outcome);
         }
