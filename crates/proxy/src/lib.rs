@@ -22,6 +22,7 @@ mod demo;
 mod discovery;
 mod drain;
 mod exchange;
+mod footing;
 mod forward;
 mod guard;
 mod headers;

@@ -12,6 +12,7 @@ use service_mesh::{ListenerConfig, PolicyFile};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::control::Apply;
+use crate::footing;
 use crate::listener::{Bound, Listener, bind};
 use crate::server::ServeError;
 use crate::sidecar::Sidecar;
@@ -85,10 +86,11 @@ impl Listeners {
     }
 
     /// Puts policies in force, for a [`Control`](crate::Control): what one wants to listen at is bound before anything
-    /// else changes.
+    /// else changes. One by which no request could come in, or go anywhere, is refused.
     pub fn applying(mut self, sidecar: &Sidecar) -> Apply {
         let sidecar = sidecar.clone();
         Box::new(move |text, policy| {
+            footing::check(policy).map_err(|missing| format!("the policy {missing}"))?;
             let prepared = self.prepare(policy).map_err(|error| match error.source() {
                 Some(cause) => format!("{error}: {cause}"),
                 None => error.to_string(),
