@@ -46,6 +46,7 @@ mod server;
 mod service;
 mod sidecar;
 mod signals;
+mod socket_file;
 mod trace_context;
 mod upgrade;
 mod upstream;
