@@ -21,7 +21,7 @@ use crate::guard::{self, Authority, Fault};
 use crate::headers::{forwarded, hop_by_hop, via};
 use crate::listener::Listener;
 use crate::outgoing::{Exchange, Outgoing, Relayed};
-use crate::pulse::Pulse;
+use crate::pulse::{Order, Pulse};
 use crate::refusal::{Reason, Refusal};
 use crate::replay::Replay;
 use crate::route::Destination;
@@ -86,7 +86,8 @@ pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Resul
         Err(refusal) => refusal.into_response().map(|body| Outgoing::own(body, exchange)),
     };
     client.pulse.answers();
-    if client.drain.phase() > Phase::Serving && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    let ends = client.drain.phase() > Phase::Serving || client.pulse.present_order() == Order::Finish;
+    if ends && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // So that its client looks for another place before this one is gone.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
