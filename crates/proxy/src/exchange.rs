@@ -139,7 +139,8 @@ async fn serve(client: &Client, request: Request<Incoming>, record: &mut Option<
         return Err(refusal.of_service(service.name()).closing());
     }
     let upgrade = upgrade::take(&mut parts, &body);
-    let (head, body) = prepare(client, parts, body, &authority, upgrade.is_some(), limit);
+    let head = prepare(client, parts, &body, &authority, upgrade.is_some());
+    let body = Replay::new(body, limit, service.kept_bytes, &client.pulse);
     if let Some(record) = record {
         record.told().trace = head.trace;
     }
@@ -185,14 +186,7 @@ fn last_hop(parts: &mut Parts) -> Result<Option<Response<Bytes>>, Refusal> {
 }
 
 /// Makes of the client's request what the service is sent.
-fn prepare(
-    client: &Client,
-    parts: Parts,
-    body: Incoming,
-    authority: &Authority,
-    wants_upgrade: bool,
-    limit: Option<u64>,
-) -> (Head, Replay) {
+fn prepare(client: &Client, parts: Parts, body: &Incoming, authority: &Authority, wants_upgrade: bool) -> Head {
     let Parts { method, uri, version, mut headers, .. } = parts;
     let takes_trailers = hop_by_hop::takes_trailers(&headers);
     let upgrade = wants_upgrade.then(|| headers.get(http::header::UPGRADE).cloned()).flatten();
@@ -216,8 +210,7 @@ fn prepare(
         headers.remove(CONTENT_LENGTH);
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let body = Replay::new(body, limit, &client.pulse);
-    (Head { method, uri: origin_form(uri), headers, wants_upgrade, timeout, trace }, body)
+    Head { method, uri: origin_form(uri), headers, wants_upgrade, timeout, trace }
 }
 
 /// How long the client says that it waits.
