@@ -55,6 +55,9 @@ impl HealthCheckConfig {
         count("rise", self.rise, 1..=u32::MAX)?;
         count("fall", self.fall, 1..=u32::MAX)?;
         in_range("port", self.port.unwrap_or(1), 1..=u16::MAX)?;
+        if self.statuses.as_ref().is_some_and(StatusRanges::are_none) {
+            return Err(ConfigError::new("statuses", "\"none\"", "statuses from 100 to 599, as 200-299 or 200, 204"));
+        }
         if self.kind == HealthCheckType::Tcp {
             return self.of_http().map_or(Ok(()), |(field, value)| {
                 Err(ConfigError::new(field, format_args!("{value:?}"), "none where type is \"tcp\""))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     CircuitBreakerConfig, ConfigError, DiscoveryConfig, HealthCheckConfig, LimitsConfig, LoadBalancerStrategy,
-    RetryBudgetConfig, RetryConfig, ServiceInstance, ServiceProxyConfig, TimeoutsConfig,
+    ReplayConfig, RetryBudgetConfig, RetryConfig, ServiceInstance, ServiceProxyConfig, TimeoutsConfig,
 };
 
 /// All that the policy file says of one service: `[services.NAME]`.
@@ -54,6 +54,8 @@ pub struct ServicePolicy {
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     #[cfg_attr(feature = "schema", schemars(with = "HealthCheckConfig"))]
     pub health_check: Option<HealthCheckConfig>,
+    /// What the sidecar may send again.
+    pub replay: ReplayConfig,
     /// How much the sidecar takes on for this service.
     pub limits: LimitsConfig,
 }
@@ -73,6 +75,7 @@ impl Default for ServicePolicy {
             explain_ratio: ServiceProxyConfig::default().explain_ratio(),
             slow_start: Duration::ZERO,
             health_check: None,
+            replay: ReplayConfig::default(),
             limits: LimitsConfig::default(),
         }
     }

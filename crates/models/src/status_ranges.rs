@@ -6,7 +6,8 @@ use core::str::FromStr;
 
 use crate::ConfigError;
 
-/// Statuses of HTTP, one by one or from one to another: `200-299, 304`. `Display`, `FromStr` and serde use that text.
+/// Statuses of HTTP, one by one or from one to another: `200-299, 304`; or `none` of them. `Display`, `FromStr` and serde
+/// use that text.
 ///
 /// ```
 /// use service_mesh_models::StatusRanges;
@@ -22,22 +23,40 @@ use crate::ConfigError;
 )]
 pub struct StatusRanges(Vec<RangeInclusive<u16>>);
 
+/// What stands for no status at all.
+const NONE: &str = "none";
+
 impl StatusRanges {
     /// Whether this status is meant.
     pub fn contains(&self, status: u16) -> bool {
         self.0.iter().any(|range| range.contains(&status))
+    }
+
+    pub(crate) fn one(range: RangeInclusive<u16>) -> Self {
+        Self(vec![range])
+    }
+
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn are_within(&self, range: RangeInclusive<u16>) -> bool {
+        self.0.iter().all(|statuses| range.contains(statuses.start()) && range.contains(statuses.end()))
     }
 }
 
 impl Default for StatusRanges {
     /// 200 to 299.
     fn default() -> Self {
-        Self(vec![200..=299])
+        Self::one(200..=299)
     }
 }
 
 impl fmt::Display for StatusRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.are_none() {
+            return f.write_str(NONE);
+        }
         for (index, range) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             match (range.start(), range.end()) {
@@ -53,6 +72,9 @@ impl FromStr for StatusRanges {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
+        if text.trim() == NONE {
+            return Ok(Self(Vec::new()));
+        }
         let status = |text: &str| text.trim().parse().ok().filter(|status| (100..=599).contains(status));
         let range = |text: &str| {
             let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -99,10 +121,12 @@ mod tests {
 
     #[test]
     fn ranges_survive_their_text_and_nothing_else_is_one() {
-        for (text, written) in [("200", "200"), ("200-299,304", "200-299, 304"), (" 200 - 204 , 301", "200-204, 301")] {
+        for (text, written) in
+            [("200", "200"), (" none", "none"), ("200-299,304", "200-299, 304"), (" 200 - 204 , 301", "200-204, 301")]
+        {
             assert_eq!(text.parse::<StatusRanges>().unwrap().to_string(), written);
         }
-        for text in ["", "99", "600", "299-200", "200-", "-200", "200,", "2xx", "200-299-300"] {
+        for text in ["", "99", "600", "299-200", "200-", "-200", "200,", "2xx", "200-299-300", "none, 200"] {
             assert!(text.parse::<StatusRanges>().is_err(), "{text}");
         }
     }

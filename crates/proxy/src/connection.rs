@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use crate::drain::Drain;
 use crate::exchange::{Client, answer};
 use crate::listener::Listener;
-use crate::pulse::{Order, Patience, Pulse};
+use crate::pulse::{Order, Patience, Pulse, State};
 use crate::wire::{Socket, Wire};
 use crate::worker::Worker;
 
@@ -37,22 +37,22 @@ pub(crate) async fn serve(worker: Arc<Worker>, listener: Arc<Listener>, socket: 
         .serve_connection(io, service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let (mut is_heard, mut is_finishing) = (false, false);
+    let mut is_heard = false;
     poll_fn(|context| {
         // Once: a task has one waker for all of its life.
         if !std::mem::replace(&mut is_heard, true) {
             pulse.listen(context);
         }
-        match pulse.present_order() {
-            Order::Cut => return Poll::Ready(()),
-            Order::Finish if !is_finishing => {
-                is_finishing = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            _ => {}
+        if pulse.present_order() == Order::Cut {
+            return Poll::Ready(());
         }
         // What became of it nobody needs to know: those who were served have their answers.
-        connection.as_mut().poll(context).map(drop)
+        let polled = connection.as_mut().poll(context).map(drop);
+        // The wire tells the end where nothing more is to come. It was perhaps asked before the last answer was over.
+        if polled.is_pending() && pulse.present_order() == Order::Finish && pulse.state() == State::Idle {
+            return connection.as_mut().poll(context).map(drop);
+        }
+        polled
     })
     .await;
 }
@@ -81,3 +81,6 @@ pub(crate) async fn cut(pulse: &Pulse) {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use crate::guard::{self, Authority, Fault};
 use crate::headers::{forwarded, hop_by_hop, via};
 use crate::listener::Listener;
 use crate::outgoing::{Exchange, Outgoing, Relayed};
-use crate::pulse::Pulse;
+use crate::pulse::{Order, Pulse};
 use crate::refusal::{Reason, Refusal};
 use crate::replay::Replay;
 use crate::route::Destination;
@@ -86,7 +86,8 @@ pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Resul
         Err(refusal) => refusal.into_response().map(|body| Outgoing::own(body, exchange)),
     };
     client.pulse.answers();
-    if client.drain.phase() > Phase::Serving && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    let ends = client.drain.phase() > Phase::Serving || client.pulse.present_order() == Order::Finish;
+    if ends && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // So that its client looks for another place before this one is gone.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -138,7 +139,8 @@ async fn serve(client: &Client, request: Request<Incoming>, record: &mut Option<
         return Err(refusal.of_service(service.name()).closing());
     }
     let upgrade = upgrade::take(&mut parts, &body);
-    let (head, body) = prepare(client, parts, body, &authority, upgrade.is_some(), limit);
+    let head = prepare(client, parts, &body, &authority, upgrade.is_some());
+    let body = Replay::new(body, limit, service.kept_bytes, &client.pulse);
     if let Some(record) = record {
         record.told().trace = head.trace;
     }
@@ -184,14 +186,7 @@ fn last_hop(parts: &mut Parts) -> Result<Option<Response<Bytes>>, Refusal> {
 }
 
 /// Makes of the client's request what the service is sent.
-fn prepare(
-    client: &Client,
-    parts: Parts,
-    body: Incoming,
-    authority: &Authority,
-    wants_upgrade: bool,
-    limit: Option<u64>,
-) -> (Head, Replay) {
+fn prepare(client: &Client, parts: Parts, body: &Incoming, authority: &Authority, wants_upgrade: bool) -> Head {
     let Parts { method, uri, version, mut headers, .. } = parts;
     let takes_trailers = hop_by_hop::takes_trailers(&headers);
     let upgrade = wants_upgrade.then(|| headers.get(http::header::UPGRADE).cloned()).flatten();
@@ -215,8 +210,7 @@ fn prepare(
         headers.remove(CONTENT_LENGTH);
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let body = Replay::new(body, limit, &client.pulse);
-    (Head { method, uri: origin_form(uri), headers, wants_upgrade, timeout, trace }, body)
+    Head { method, uri: origin_form(uri), headers, wants_upgrade, timeout, trace }
 }
 
 /// How long the client says that it waits.

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body::Body as _;
 use hyper::body::Incoming;
 use service_mesh::{
-    Answer, Attempt, CallErrorKind, CallOptions, Chance, Refused, ServiceInstance, ServiceProxy, Verdict,
+    Answer, Attempt, CallErrorKind, CallOptions, Chance, Outcome, Refused, ServiceInstance, ServiceProxy, Verdict,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -103,27 +103,15 @@ enum Failure {
 }
 
 /// What a status says about whoever answered with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// It answered as it should; what the client did wrong is no failure.
-    Good,
-    /// It says nothing about the instance: this client asks too much.
-    Neutral,
-    /// It failed; another instance, or another moment, may do better, or not.
-    Failed { may_pass: bool },
-}
-
-impl Standing {
-    const fn of(status: StatusCode) -> Self {
-        match status.as_u16() {
-            429 => Self::Neutral,
-            // By these somebody says that he was not able to do it now.
-            502..=504 => Self::Failed { may_pass: true },
-            // These two are about the request (HAProxy's `observe layer7` sees them so too).
-            501 | 505 => Self::Good,
-            500.. => Self::Failed { may_pass: false },
-            _ => Self::Good,
-        }
+const fn outcome_of(status: StatusCode) -> Outcome {
+    match status.as_u16() {
+        // It says nothing about the instance: this client asks too much.
+        429 => Outcome::Neutral,
+        // These two are about the request (HAProxy's `observe layer7` sees them so too).
+        501 | 505 => Outcome::Success,
+        500.. => Outcome::Failure,
+        // It answered as it should; what the client did wrong is no failure.
+        _ => Outcome::Success,
     }
 }
 
@@ -151,19 +139,23 @@ impl<'a> Forward<'a> {
                 return Err(self.refused_body(fault));
             }
             let answer = match &result {
-                Ok(answered) => match Standing::of(answered.response.status()) {
-                    Standing::Good => {
-                        let judge = Judge::new(attempt, deadline);
-                        let Ok(answered) = result else { unreachable!("it was looked at above") };
-                        return Ok(relay(answered, judge, entry));
+                Ok(answered) => {
+                    let status = answered.response.status();
+                    let may_pass = self.may_pass(status);
+                    let answer = match outcome_of(status) {
+                        Outcome::Success if !may_pass => {
+                            let judge = Judge::new(attempt, deadline);
+                            let Ok(answered) = result else { unreachable!("it was looked at above") };
+                            return Ok(relay(answered, judge, entry));
+                        }
+                        Outcome::Success => Answer::success(),
+                        Outcome::Failure => Answer::failure(),
+                        Outcome::Neutral => Answer::neutral(),
                     }
-                    Standing::Neutral => Answer::neutral(),
-                    Standing::Failed { may_pass } => {
-                        let answer = Answer::failure().retryable(may_pass && self.may_repeat());
-                        let wait = retry_after(answered.response.headers(), SystemTime::now());
-                        wait.map_or(answer, |wait| answer.retry_after(wait))
-                    }
-                },
+                    .retryable(may_pass);
+                    let wait = retry_after(answered.response.headers(), SystemTime::now());
+                    wait.map_or(answer, |wait| answer.retry_after(wait))
+                }
                 Err(Failure::Connections) => return Err(self.overloaded("all connections to the instances are in use")),
                 Err(_) => Answer::failure().retryable(self.may_repeat()),
             };
@@ -217,6 +209,12 @@ impl<'a> Forward<'a> {
     //# A proxy MUST NOT automatically retry non-idempotent requests.
     fn may_repeat(&self) -> bool {
         !self.was_sent() || (self.head.method.is_idempotent() && self.body.is_repeatable())
+    }
+
+    /// Whether another instance is asked after an answer with this status.
+    fn may_pass(&self, status: StatusCode) -> bool {
+        let is_meant = status.as_u16() >= 400 && self.service.replayed.contains(status.as_u16());
+        is_meant && self.may_repeat()
     }
 
     /// Sends the request to the instance of this attempt, in the time that it has.
@@ -412,16 +410,13 @@ mod tests {
 
     #[test]
     fn what_a_client_did_wrong_is_no_failure_of_the_instance() {
-        let standing = |status: u16| Standing::of(StatusCode::from_u16(status).unwrap());
+        let outcome = |status: u16| outcome_of(StatusCode::from_u16(status).unwrap());
         for status in [200, 204, 301, 304, 400, 404, 408, 499, 501, 505] {
-            assert_eq!(standing(status), Standing::Good, "{status}");
+            assert_eq!(outcome(status), Outcome::Success, "{status}");
         }
-        assert_eq!(standing(429), Standing::Neutral);
-        for status in [502, 503, 504] {
-            assert_eq!(standing(status), Standing::Failed { may_pass: true }, "{status}");
-        }
-        for status in [500, 507, 599, 999] {
-            assert_eq!(standing(status), Standing::Failed { may_pass: false }, "{status}");
+        assert_eq!(outcome(429), Outcome::Neutral);
+        for status in [500, 502, 503, 504, 507, 599, 999] {
+            assert_eq!(outcome(status), Outcome::Failure, "{status}");
         }
     }
 }

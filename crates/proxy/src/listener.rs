@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +10,7 @@ use service_mesh::{ListenAddress, ListenerLimitsConfig};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
+use crate::socket_file::{self, SocketFile};
 use crate::wire::Socket;
 
 /// What one listener is called, and what it allows. All threads share it.
@@ -30,14 +30,18 @@ pub(crate) struct Connected(Arc<Listener>);
 #[derive(Debug)]
 pub(crate) enum Bound {
     Tcp(std::net::TcpListener),
-    Unix(StdUnixListener),
+    Unix(StdUnixListener, Arc<SocketFile>),
 }
 
 /// A bound socket in the hands of a thread.
 #[derive(Debug)]
 pub(crate) enum Accepting {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix {
+        listener: UnixListener,
+        /// Goes when the last thread does.
+        _file: Arc<SocketFile>,
+    },
 }
 
 /// So many connections wait to be accepted. Linux cuts it to `net.core.somaxconn`.
@@ -55,13 +59,9 @@ pub(crate) fn bind(address: &ListenAddress, threads: usize) -> io::Result<Vec<Bo
             std::iter::once(Ok(first)).chain(others).map(|socket| socket.map(Bound::Tcp)).collect()
         }
         ListenAddress::Unix(path) => {
-            // What a sidecar that was killed left behind is in the way; what is no socket is somebody's file.
-            if path.symlink_metadata().is_ok_and(|data| data.file_type().is_socket()) {
-                std::fs::remove_file(path)?;
-            }
-            let socket = StdUnixListener::bind(path)?;
-            socket.set_nonblocking(true)?;
-            (0..threads).map(|_| socket.try_clone().map(Bound::Unix)).collect()
+            let (socket, file) = socket_file::bind(path)?;
+            let file = Arc::new(file);
+            (0..threads).map(|_| socket.try_clone().map(|socket| Bound::Unix(socket, Arc::clone(&file)))).collect()
         }
         other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("{other} is of an unknown kind"))),
     }
@@ -95,7 +95,7 @@ impl Bound {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(socket) => socket.local_addr().ok(),
-            Self::Unix(_) => None,
+            Self::Unix(..) => None,
         }
     }
 
@@ -103,7 +103,9 @@ impl Bound {
     pub(crate) fn accepting(self) -> io::Result<Accepting> {
         match self {
             Self::Tcp(socket) => TcpListener::from_std(socket).map(Accepting::Tcp),
-            Self::Unix(socket) => UnixListener::from_std(socket).map(Accepting::Unix),
+            Self::Unix(socket, file) => {
+                UnixListener::from_std(socket).map(|listener| Accepting::Unix { listener, _file: file })
+            }
         }
     }
 }
@@ -118,7 +120,7 @@ impl Accepting {
                 SockRef::from(&socket).set_tcp_nodelay(true)?;
                 Ok(Socket::Tcp(socket))
             }
-            Self::Unix(listener) => listener.accept().await.map(|(socket, _)| Socket::Unix(socket)),
+            Self::Unix { listener, .. } => listener.accept().await.map(|(socket, _)| Socket::Unix(socket)),
         }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) enum State {
 pub(crate) enum Order {
     /// Go on.
     None,
-    /// End after the response in flight.
+    /// End when nothing is in flight and nothing more has come; soon in any case where nobody asks for anything.
     Finish,
     /// End at once, for the client was too slow with the head of a request: tell it so.
     TimedOut,
@@ -199,6 +199,11 @@ impl Pulse {
         }
     }
 
+    /// Whether something waits to be written that the peer does not take.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.is_blocked.load(Ordering::Relaxed)
+    }
+
     /// Whether the body of a request is waited for.
     pub(crate) fn awaits_body(&self, awaits: bool) {
         if awaits && !self.awaits_body.swap(true, Ordering::Relaxed) {
@@ -215,7 +220,9 @@ impl Pulse {
         let is_slow = self.is_blocked.load(Ordering::Relaxed) || self.awaits_body.load(Ordering::Relaxed);
         let (limit, order) = match self.state() {
             _ if is_slow => (patience.body, Order::Cut),
-            State::Idle => (patience.idle, Order::Cut),
+            // A request may be on its way at this moment: whoever ends looks first.
+            State::Idle if self.present_order() == Order::None => (patience.idle, Order::Finish),
+            State::Idle => (JUST_NOW, Order::Cut),
             State::Head => (patience.head, Order::TimedOut),
             State::Busy | State::Tunnel => (patience.busy, Order::Cut),
         };
@@ -233,6 +240,9 @@ impl Pulse {
     /// Gives an order, unless it has a stronger one.
     pub(crate) fn order(&self, order: Order) {
         if self.order.fetch_max(order as u8, Ordering::Relaxed) < order as u8 {
+            if order == Order::Finish {
+                self.touch();
+            }
             let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(waker) = waker {
                 waker.wake();
@@ -277,7 +287,7 @@ mod tests {
         let ticks = Arc::<Ticks>::default();
         let pulse = Pulse::new(&ticks, PATIENCE);
         assert_eq!(due_after(&ticks, &pulse, 8), Order::None);
-        assert_eq!(due_after(&ticks, &pulse, 1), Order::Cut);
+        assert_eq!(due_after(&ticks, &pulse, 1), Order::Finish);
         pulse.has_read();
         assert_eq!(due_after(&ticks, &pulse, 4), Order::None);
         // A head that comes in drops gets no more time for it.
@@ -301,6 +311,18 @@ mod tests {
         pulse.order(Order::Cut);
         pulse.order(Order::Finish);
         assert_eq!(pulse.present_order(), Order::Cut);
+    }
+
+    #[test]
+    fn who_is_to_finish_and_asks_for_nothing_is_given_a_moment() {
+        let ticks = Arc::<Ticks>::default();
+        let pulse = Pulse::new(&ticks, PATIENCE);
+        assert_eq!(due_after(&ticks, &pulse, 9), Order::Finish);
+        pulse.check();
+        assert_eq!((pulse.present_order(), due_after(&ticks, &pulse, JUST_NOW)), (Order::Finish, Order::None));
+        assert_eq!(due_after(&ticks, &pulse, 1), Order::Cut);
+        pulse.enter(State::Busy);
+        assert_eq!(due_after(&ticks, &pulse, 100), Order::None);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The body of a request, kept while it is first sent, so that it can be sent again.
 //!
-//! The first attempt streams: each piece goes to the instance as it comes from the client, and a reference to it stays
-//! here. An attempt after it begins with what was kept and goes on with the rest of the stream. When more than
-//! [`CAP`] has come, what was kept is let go: from then on the body goes through as it comes, and the call is not
-//! repeatable any more. (linkerd's `ReplayBody`; nginx buffers the whole body before it connects.)
+//! The first attempt streams: each piece goes to the instance as it comes from the client, and a copy of it stays here.
+//! An attempt after it begins with what was kept and goes on with the rest of the stream. When more has come than the
+//! service's policy has kept, it is let go: from then on the body goes through as it comes, and the call is not repeatable
+//! any more. (linkerd's `ReplayBody`; nginx buffers the whole body before it connects.)
 //!
 //! Invariant: at most one [`Reader`] reads, the youngest; the attempt of an older one is over.
 
@@ -20,9 +20,8 @@ use hyper::body::Incoming;
 use crate::headers::hop_by_hop::strip_trailers;
 use crate::pulse::Pulse;
 
-/// How much of a body is kept. linkerd's default; what services exchange is mostly smaller, and 1,024 requests in
-/// flight may hold so much each.
-pub(crate) const CAP: usize = 64 * 1024;
+/// The largest piece that is sent at once of what was kept.
+const PIECE: usize = 128 * 1024;
 
 /// The body of one request. Clones are handles of the same.
 #[derive(Clone, Debug)]
@@ -45,10 +44,7 @@ struct Log {
     /// For as long as [`Incoming`] has its length to tell.
     length: Option<u64>,
     pulse: Arc<Pulse>,
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
-    /// Everything that has come is in `kept`.
-    is_whole: bool,
+    kept: Kept,
     trailers: Option<HeaderMap>,
     received: u64,
     limit: u64,
@@ -58,8 +54,9 @@ struct Log {
 }
 
 impl Replay {
-    /// Nothing has been read of it yet. More than `limit` bytes of it are refused.
-    pub(crate) fn new(incoming: Incoming, limit: Option<u64>, pulse: &Arc<Pulse>) -> Self {
+    /// Nothing has been read of it yet. More than `limit` bytes of it are refused; of more than `kept` bytes nothing is
+    /// kept.
+    pub(crate) fn new(incoming: Incoming, limit: Option<u64>, kept: usize, pulse: &Arc<Pulse>) -> Self {
         if incoming.is_end_stream() {
             return Self(None);
         }
@@ -67,9 +64,7 @@ impl Replay {
             length: incoming.size_hint().exact(),
             incoming,
             pulse: Arc::clone(pulse),
-            kept: Vec::new(),
-            kept_bytes: 0,
-            is_whole: true,
+            kept: Kept::new(kept),
             trailers: None,
             received: 0,
             limit: limit.unwrap_or(u64::MAX),
@@ -80,7 +75,7 @@ impl Replay {
 
     /// Whether it can be sent from its beginning.
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.0.as_ref().is_none_or(|log| lock(log).is_whole)
+        self.0.as_ref().is_none_or(|log| lock(log).kept.is_whole)
     }
 
     /// Whether the client has sent all of it.
@@ -105,12 +100,24 @@ impl Replay {
         locked.reader += 1;
         let (number, length) = (locked.reader, locked.length);
         drop(locked);
-        Reader(Some(Reading { log: Arc::clone(log), number, next: 0, length, passed: 0, is_over: false }))
+        Reader(Some(Reading { log: Arc::clone(log), number, length, passed: 0, is_over: false }))
     }
 }
 
 fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The beginning of a body, for as long as it is all that has come.
+///
+/// It is copied. A reference to a piece would hold on to the buffer that it was read into, which is of 8 KiB and more; and
+/// a client may send a body in pieces of one byte.
+#[derive(Debug)]
+struct Kept {
+    bytes: Vec<u8>,
+    limit: usize,
+    /// Everything that has come is here.
+    is_whole: bool,
 }
 
 /// The body as one attempt sends it.
@@ -121,9 +128,8 @@ pub(crate) struct Reader(Option<Reading>);
 struct Reading {
     log: Arc<Mutex<Log>>,
     number: u32,
-    /// The next of those that were kept.
-    next: usize,
     length: Option<u64>,
+    /// How much of the body has passed.
     passed: u64,
     is_over: bool,
 }
@@ -158,8 +164,8 @@ impl Reading {
         if log.reader != self.number {
             return Poll::Ready(Some(Err(Fault::Superseded)));
         }
-        let frame = if log.is_whole && self.next < log.kept.len() {
-            Some(Ok(Frame::data(log.kept[self.next].clone())))
+        let frame = if let Some(piece) = log.kept.after(self.passed) {
+            Some(Ok(Frame::data(piece)))
         } else {
             match log.end {
                 None => ready!(log.poll_incoming(context)),
@@ -169,7 +175,6 @@ impl Reading {
         };
         match &frame {
             Some(Ok(frame)) if frame.is_data() => {
-                self.next += 1;
                 self.passed += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             _ => self.is_over = true,
@@ -207,26 +212,37 @@ impl Log {
         if self.received > self.limit {
             return Poll::Ready(Some(Err(self.fail(Fault::TooLarge))));
         }
-        self.keep(&frame);
+        self.kept.keep(&frame);
         if self.incoming.is_end_stream() {
             self.end = Some(Ok(()));
         }
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
 
-    fn keep(&mut self, piece: &Bytes) {
-        if self.is_whole && self.kept_bytes + piece.len() <= CAP {
-            self.kept_bytes += piece.len();
-            self.kept.push(piece.clone());
-        } else {
-            self.is_whole = false;
-            self.kept = Vec::new();
-        }
-    }
-
     fn fail(&mut self, fault: Fault) -> Fault {
         self.end = Some(Err(fault));
         fault
+    }
+}
+
+impl Kept {
+    const fn new(limit: usize) -> Self {
+        Self { bytes: Vec::new(), limit, is_whole: true }
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        if self.is_whole && self.bytes.len() + piece.len() <= self.limit {
+            self.bytes.extend_from_slice(piece);
+        } else {
+            self.is_whole = false;
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// What comes after so many bytes, if it was kept: all of it, or a piece.
+    fn after(&self, passed: u64) -> Option<Bytes> {
+        let rest = self.bytes.get(usize::try_from(passed).ok()?..).filter(|rest| !rest.is_empty())?;
+        Some(Bytes::copy_from_slice(&rest[..rest.len().min(PIECE)]))
     }
 }
 
@@ -241,3 +257,29 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_piece_does_not_hold_on_to_the_buffer_that_it_came_in() {
+        let mut kept = Kept::new(10);
+        let piece = Bytes::from(vec![b'x'; 8192]).slice(..1);
+        (0..10).for_each(|_| kept.keep(&piece));
+        assert!(piece.is_unique());
+        assert_eq!(kept.after(0).as_deref(), Some(&b"xxxxxxxxxx"[..]));
+        assert_eq!((kept.after(9).as_deref(), kept.after(10), kept.after(11)), (Some(&b"x"[..]), None, None));
+        kept.keep(&piece);
+        assert_eq!((kept.is_whole, kept.after(0), kept.bytes.capacity()), (false, None, 0));
+    }
+
+    #[test]
+    fn nothing_is_kept_where_nothing_is_to_be() {
+        let mut kept = Kept::new(0);
+        kept.keep(b"");
+        assert!(kept.is_whole, "an empty body can be sent again");
+        kept.keep(b"x");
+        assert!(!kept.is_whole);
+    }
+}

@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use crate::connection::serve;
 use crate::drain::{Drain, Phase};
 use crate::listener::{Accepting, Bound, Listener, bind, look};
-use crate::listeners::{Listeners, Order};
+use crate::listeners::{Listeners, Order, Present};
 use crate::sidecar::Sidecar;
 use crate::worker::Worker;
 
@@ -29,8 +29,9 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub struct Server {
     sidecar: Sidecar,
-    /// For each thread, its sockets.
+    /// For each thread, its sockets; all have those of `present`, in that order.
     threads: Vec<Vec<(Arc<Listener>, Bound)>>,
+    present: Vec<Present>,
     addresses: Vec<(String, SocketAddr)>,
 }
 
@@ -81,8 +82,9 @@ impl Server {
     pub fn bind(sidecar: &Sidecar, threads: usize) -> Result<Self, ServeError> {
         let count = threads.max(1);
         let mut threads: Vec<_> = std::iter::repeat_with(Vec::new).take(count).collect();
-        let mut addresses = Vec::new();
-        for (name, listener) in &sidecar.mesh().policy().listeners {
+        let (mut addresses, mut present) = (Vec::new(), Vec::new());
+        for (number, (name, listener)) in (0..).zip(&sidecar.mesh().policy().listeners) {
+            present.push(Present { number, name: name.clone(), config: listener.clone() });
             let failed = |cause| ServeError { what: format!("listen on {}", listener.address), cause };
             look(&listener.address).map_err(failed)?;
             let bound = bind(&listener.address, count).map_err(failed)?;
@@ -92,7 +94,7 @@ impl Server {
                 thread.push((Arc::clone(&listener), bound));
             }
         }
-        Ok(Self { sidecar: sidecar.clone(), threads, addresses })
+        Ok(Self { sidecar: sidecar.clone(), threads, present, addresses })
     }
 
     /// Where it listens over TCP: the name of each listener, and its address with the port that it has got.
@@ -106,19 +108,20 @@ impl Server {
     /// A thread cannot be started.
     pub fn start(self, drain: &Drain) -> Result<Serving, ServeError> {
         let (mut threads, mut orders) = (Vec::new(), Vec::new());
-        let policy = self.sidecar.mesh().policy();
         for (number, sockets) in self.threads.into_iter().enumerate() {
             let (sidecar, drain) = (self.sidecar.clone(), drain.clone());
             let failed = |cause| ServeError { what: String::from("start a thread"), cause };
             let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
             let thread = thread::Builder::new().name(format!("worker-{number}"));
             let (sender, receiver) = mpsc::unbounded_channel();
-            let sockets = sockets.into_iter().map(|(listener, bound)| Order::Listen(listener, bound)).collect();
+            let numbers = self.present.iter().map(|present| present.number);
+            let listen = |(number, (listener, bound))| Order::Listen(number, listener, bound);
+            let sockets = numbers.zip(sockets).map(listen).collect();
             let work = move || runtime.block_on(work(sidecar, sockets, receiver, drain));
             threads.push(thread.spawn(work).map_err(failed)?);
             orders.push(sender);
         }
-        Ok(Serving { threads, listeners: Listeners::new(orders, &policy) })
+        Ok(Serving { threads, listeners: Listeners::new(orders, self.present) })
     }
 }
 
@@ -154,22 +157,21 @@ async fn work(sidecar: Sidecar, sockets: Vec<Order>, mut orders: UnboundedReceiv
     let (mut connections, held) = drain.section();
     let looking_after = tokio::spawn(Arc::clone(&worker).look_after(drain.clone()));
     // Whoever accepts holds the other end; when this one is dropped, it takes its last.
-    let mut accepting: BTreeMap<String, watch::Sender<Arc<Listener>>> = BTreeMap::new();
+    let mut accepting: BTreeMap<u64, watch::Sender<Arc<Listener>>> = BTreeMap::new();
     let mut obey = |order| match order {
-        Order::Listen(listener, bound) => {
+        Order::Listen(number, listener, bound) => {
             if let Ok(socket) = bound.accepting() {
-                let name = listener.name.clone();
                 let (sender, listener) = watch::channel(listener);
                 tokio::spawn(accept(Arc::clone(&worker), listener, socket, held.clone()));
-                accepting.insert(name, sender);
+                accepting.insert(number, sender);
             }
         }
-        Order::Change(listener) => {
-            if let Some(sender) = accepting.get(&listener.name) {
+        Order::Change(number, listener) => {
+            if let Some(sender) = accepting.get(&number) {
                 sender.send_replace(listener);
             }
         }
-        Order::Leave(name) => drop(accepting.remove(&name)),
+        Order::Leave(number) => drop(accepting.remove(&number)),
     };
     sockets.into_iter().for_each(&mut obey);
     loop {

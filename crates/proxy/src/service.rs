@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use service_mesh::{LimitsConfig, ServicePolicy, ServiceProxy, TimeoutsConfig};
+use service_mesh::{LimitsConfig, ServicePolicy, ServiceProxy, StatusRanges, TimeoutsConfig};
 
 use crate::limits::Gate;
 
@@ -13,6 +13,10 @@ pub(crate) struct Service {
     pub(crate) proxy: ServiceProxy,
     pub(crate) timeouts: TimeoutsConfig,
     pub(crate) limits: LimitsConfig,
+    /// The statuses after which another instance is asked.
+    pub(crate) replayed: StatusRanges,
+    /// How much of a request's body is kept.
+    pub(crate) kept_bytes: usize,
     pub(crate) gate: Arc<Gate>,
 }
 
@@ -25,7 +29,15 @@ const IDLE: Duration = Duration::from_secs(4);
 
 impl Service {
     pub(crate) fn new(proxy: ServiceProxy, policy: &ServicePolicy, gate: Arc<Gate>) -> Self {
-        Self { proxy, timeouts: policy.timeouts.clone(), limits: policy.limits.clone(), gate }
+        let replay = &policy.replay;
+        Self {
+            proxy,
+            timeouts: policy.timeouts.clone(),
+            limits: policy.limits.clone(),
+            replayed: replay.statuses(),
+            kept_bytes: usize::try_from(replay.body_bytes()).unwrap_or(usize::MAX),
+            gate,
+        }
     }
 
     pub(crate) fn name(&self) -> &str {

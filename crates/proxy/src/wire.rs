@@ -1,12 +1,14 @@
 //! A socket that notes its signs of life: TCP or Unix, towards a client or an instance.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
@@ -28,6 +30,15 @@ impl Socket {
             Self::Tcp(socket) => socket.peer_addr().ok().map(|address| address.ip()),
             Self::Unix(_) => None,
         }
+    }
+
+    /// Whether nothing waits to be read, or never will.
+    fn is_empty(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(socket) => SockRef::from(socket),
+            Self::Unix(socket) => SockRef::from(socket),
+        };
+        !matches!(socket.peek(&mut [MaybeUninit::uninit()]), Ok(1..))
     }
 }
 
@@ -103,18 +114,44 @@ impl Wire {
         result
     }
 
+    /// Whether it is ordered to end, nothing is in flight on it, and nothing more has come: not even what the system
+    /// holds, of which the runtime does not know yet.
+    ///
+    /// One on which nothing was ever asked is not at that point: its client has connected only just now and cannot know
+    /// that he may have to ask again. He is given the moment that the pulse gives everybody.
+    fn has_finished(&self) -> bool {
+        let Some(reading) = &self.reading else { return false };
+        self.pulse.present_order() == Order::Finish
+            && self.pulse.state() == State::Idle
+            && !self.pulse.has_unwritten()
+            && reading.scanner.has_read_a_request()
+            && reading.scanner.is_between_requests()
+            && self.socket.is_empty()
+    }
+
     /// The client has closed its side, in the middle of an exchange or not.
     fn poll_half_closed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(reading) = &mut self.reading else { return Poll::Ready(Ok(())) };
-        // Whoever breaks off his own request is gone.
-        let waits = self.pulse.awaits_answer() && reading.scanner.is_between_requests();
+        if self.pulse.has_unwritten() {
+            // The answer has not left yet, and its writing will tell if nobody is there. The parser would drop it at the
+            // word of an end; and what is written here would stand in the middle of it.
+            return Poll::Pending;
+        }
+        // The parser looks for more before anybody begins to serve what it has.
+        let has_just_asked = self.pulse.state() == State::Head && reading.scanner.has_read_a_request();
+        let waits = match reading.half_closed {
+            // Whoever breaks off his own request is gone.
+            None => (has_just_asked || self.pulse.awaits_answer()) && reading.scanner.is_between_requests(),
+            // He has waited from the beginning; how long the answer is says nothing.
+            Some(_) => self.pulse.state() == State::Busy,
+        };
         if !waits {
             return Poll::Ready(Ok(()));
         }
         let half_closed = match &mut reading.half_closed {
             Some(half_closed) => half_closed,
             none => {
-                if self.pulse.is_unanswered() && reading.scanner.takes_interim() {
+                if (has_just_asked || self.pulse.is_unanswered()) && reading.scanner.takes_interim() {
                     let written = on_socket!(&mut self.socket, poll_write(context, ARE_YOU_THERE));
                     if let Poll::Ready(Err(error)) = written {
                         return Poll::Ready(Err(error));
@@ -152,7 +189,10 @@ impl AsyncRead for Wire {
             }
         }
         let before = into.filled().len();
-        ready!(on_socket!(&mut this.socket, poll_read(context, into)))?;
+        if on_socket!(&mut this.socket, poll_read(context, into))?.is_pending() {
+            // To the parser, it is the client who ends it.
+            return if this.has_finished() { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
         let bytes = &into.filled()[before..];
         if bytes.is_empty() {
             return if into.remaining() > 0 { this.poll_half_closed(context) } else { Poll::Ready(Ok(())) };

@@ -49,21 +49,28 @@ impl Worker {
         let mut phase = Phase::Serving;
         while phase < Phase::Ended {
             tokio::select! {
-                _ = interval.tick() => {
-                    self.ticks.advance();
-                    for_each(&self.clients, Pulse::check);
-                    for_each(&self.upstreams, Pulse::check);
-                    self.pool.sweep();
-                }
+                _ = interval.tick() => self.tick(),
                 () = drain.reached(if phase < Phase::Closing { Phase::Closing } else { Phase::Ended }) => {
                     phase = drain.phase().max(Phase::Closing);
-                    let order = if phase == Phase::Closing { Order::Finish } else { Order::Cut };
-                    for_each(&self.clients, |pulse| pulse.order(order));
+                    self.tell_clients(if phase == Phase::Closing { Order::Finish } else { Order::Cut });
                 }
             }
         }
         for_each(&self.upstreams, |pulse| pulse.order(Order::Cut));
         self.pool.clear();
+    }
+
+    /// Time has passed: who has waited for too long?
+    pub(crate) fn tick(&self) {
+        self.ticks.advance();
+        for_each(&self.clients, Pulse::check);
+        for_each(&self.upstreams, Pulse::check);
+        self.pool.sweep();
+    }
+
+    /// Orders all clients' connections to do this.
+    pub(crate) fn tell_clients(&self, order: Order) {
+        for_each(&self.clients, |pulse| pulse.order(order));
     }
 }
 

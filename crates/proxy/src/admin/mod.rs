@@ -20,8 +20,7 @@ mod stories;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +37,7 @@ use tokio::task::AbortHandle;
 use self::gate::Gate;
 pub(crate) use self::stories::Stories;
 use crate::control::Surroundings;
+use crate::socket_file::{self, SocketFile};
 
 /// Connections at once. Whoever comes beyond that waits.
 const CONNECTIONS_MAX: usize = 64;
@@ -58,8 +58,8 @@ pub(crate) struct Admin {
     address: ListenAddress,
     gate: Arc<ArcSwap<Gate>>,
     task: AbortHandle,
-    /// What is to be removed from the file system.
-    socket: Option<PathBuf>,
+    /// Goes with it.
+    _file: Option<SocketFile>,
 }
 
 /// A listener that nobody is let in by yet.
@@ -67,6 +67,7 @@ pub(crate) struct Bound {
     config: AdminConfig,
     address: ListenAddress,
     listener: Listener,
+    file: Option<SocketFile>,
 }
 
 enum Listener {
@@ -79,34 +80,29 @@ impl Bound {
     ///
     /// A Unix socket that nobody listens at is replaced, and only the user of this process may connect to the new one.
     pub(crate) fn bind(config: &AdminConfig) -> io::Result<Self> {
-        let (listener, address) = match &config.address {
+        let (listener, address, file) = match &config.address {
             ListenAddress::Tcp(address) => {
                 let listener = std::net::TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
                 let address = listener.local_addr()?;
-                (Listener::Tcp(TcpListener::from_std(listener)?), address.into())
+                (Listener::Tcp(TcpListener::from_std(listener)?), address.into(), None)
             }
             ListenAddress::Unix(path) => {
-                remove_orphan(path)?;
-                let listener = UnixListener::bind(path)?;
+                let (listener, file) = socket_file::bind(path)?;
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-                (Listener::Unix(listener), config.address.clone())
+                (Listener::Unix(UnixListener::from_std(listener)?), config.address.clone(), Some(file))
             }
             other => return Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot listen at {other}"))),
         };
-        Ok(Self { config: config.clone(), address, listener })
+        Ok(Self { config: config.clone(), address, listener, file })
     }
 
     /// Begins to serve the pages there.
     pub(crate) fn serve(self, surroundings: &Arc<Surroundings>) -> Admin {
-        let Self { config, address, listener } = self;
+        let Self { config, address, listener, file } = self;
         let gate = Arc::new(ArcSwap::from_pointee(Gate::new(&config)));
-        let socket = match &address {
-            ListenAddress::Unix(path) => Some(path.clone()),
-            _ => None,
-        };
         let task = tokio::spawn(accept(listener, Arc::clone(&gate), Arc::clone(surroundings)));
-        Admin { config, address, gate, task: task.abort_handle(), socket }
+        Admin { config, address, gate, task: task.abort_handle(), _file: file }
     }
 }
 
@@ -131,28 +127,12 @@ impl Admin {
 impl Drop for Admin {
     fn drop(&mut self) {
         self.task.abort();
-        if let Some(path) = &self.socket {
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
 
 impl fmt::Debug for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bound").field("address", &self.address).finish_non_exhaustive()
-    }
-}
-
-/// Removes the socket of a process that ended without doing so. One that somebody listens at stays, and so does whatever
-/// is no socket.
-fn remove_orphan(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
-    if !metadata.file_type().is_socket() {
-        return Ok(());
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        _ => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::runtime::Builder;
 
 use super::outline::services;
 use super::{Done, Trouble, failure, read, sidecar, tell};
+use crate::footing;
 use crate::launch::Launched;
 use crate::quick::quick_policy;
 use crate::signals::Signals;
@@ -45,9 +46,8 @@ impl Run {
         let (file, text) = self.policy()?;
         let sidecar = sidecar(&text, file.as_deref())?;
         let policy = sidecar.mesh().policy();
-        if let (true, Some(file)) = (policy.listeners.is_empty(), &file) {
-            let hint = format!("one would be [listeners.web] with address = \"{LISTEN}\"");
-            return Err(Trouble::Input(format!("{} has no listener; {hint}", file.display())));
+        if let Some(file) = &file {
+            footing::check(&policy).map_err(|missing| Trouble::Input(format!("{} {missing}", file.display())))?;
         }
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failure)?;

@@ -119,6 +119,11 @@ impl Scanner {
         self.place == Place::RequestLine && self.line.is_empty()
     }
 
+    /// Whether a whole request has been read, body included.
+    pub(crate) fn has_read_a_request(&self) -> bool {
+        self.number > 0
+    }
+
     /// Whether whoever sent the last request takes interim responses.
     pub(crate) fn takes_interim(&self) -> bool {
         !self.is_old

@@ -99,6 +99,22 @@ async fn a_body_that_is_too_large_to_keep_is_sent_once() {
 }
 
 #[tokio::test]
+async fn the_policy_says_how_much_of_a_body_is_kept() {
+    let half = Upstream::start(|mut wire| async move {
+        wire.head().await;
+        wire.bytes(70_000).await;
+        wire.reset();
+    })
+    .await;
+    let echo = echo().await;
+    let body: String = (0..300_000).map(|number| char::from(b'a' + u8::try_from(number % 26).unwrap())).collect();
+    let sidecar = serve_api(&[&half, &echo], &format!("{AT_ONCE}\nreplay.body_bytes = 300_000"));
+    assert!(sidecar.connect().await.put("PUT", "/", &body).await.text() == body);
+    let sidecar = serve_api(&[&half, &echo], &format!("{AT_ONCE}\nreplay.body_bytes = 299_999"));
+    assert_eq!(sidecar.connect().await.put("PUT", "/", &body).await.refused(), Some("connection_lost"));
+}
+
+#[tokio::test]
 async fn a_large_body_goes_through_whole_in_both_directions() {
     let echo = echo().await;
     let sidecar = serve_api(&[&echo], "");

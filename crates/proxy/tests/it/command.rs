@@ -186,6 +186,9 @@ fn every_mistake_of_a_file_is_told_with_its_place() {
 fn wrong_input_is_one_error_and_code_2() {
     let (no_text, no_toml) = (File::new("bytes", b"\xff\xfe"), File::new("syntax", "[services.api\n"));
     let no_listener = File::new("no-listener", "[services.api]\n");
+    let (empty, listener) = (File::new("empty", ""), "[listeners.web]\naddress = '127.0.0.1:0'\n");
+    let no_service = File::new("no-service", listener);
+    let no_route = File::new("no-route", format!("{listener}[services.api]\n[services.web]\n"));
     let folder = std::env::temp_dir();
     let folder = folder.to_str().unwrap();
     for (arguments, told) in [
@@ -195,6 +198,9 @@ fn wrong_input_is_one_error_and_code_2() {
         (vec!["check", no_text.path()], "cannot be read: stream did not contain valid UTF-8"),
         (vec!["check", no_toml.path()], ":1:14: not TOML: "),
         (vec!["run", no_listener.path()], "has no listener; one would be [listeners.web]"),
+        (vec!["run", empty.path()], "has no listener; one would be [listeners.web]"),
+        (vec!["run", no_service.path()], "has no service, so that no request could go anywhere"),
+        (vec!["run", no_route.path()], "has several services and no route to any"),
         (vec!["run", "--listen", "127.0.0.1:0", no_listener.path()], "--listen is for services on the command line"),
         (vec!["run", "--admin", "127.0.0.1:0", no_listener.path()], "--admin is for services on the command line"),
         (vec!["run", "api=127.0.0.1"], "\"api=127.0.0.1\" is no service; write NAME=HOST:PORT"),

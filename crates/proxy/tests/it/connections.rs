@@ -275,7 +275,10 @@ async fn unix_sockets_and_ipv6_serve_on_either_side() {
         let texts = [client.get("/").await, client.get("/").await].map(|reply| reply.text().to_owned());
         assert_eq!(texts, ["over a unix socket", "over ipv6"]);
     }
-    drop(sidecar);
+    sidecar.enter(Phase::Closing);
+    drop(clients);
+    sidecar.ended().await;
+    assert!(!front.exists(), "it takes its socket with it");
     let _ = std::fs::remove_dir_all(directory);
 }
 

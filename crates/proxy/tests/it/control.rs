@@ -56,13 +56,30 @@ fn text(address: SocketAddr, admin: SocketAddr, policy: &str) -> String {
 impl Whole {
     /// Writes another policy, and waits until it is in force.
     pub(crate) async fn reload(&self, policy: &str) {
-        // In one step: a file that is being written is an empty one for a moment, and that is a policy, too.
-        let fresh = self.file.with_extension("fresh");
-        std::fs::write(&fresh, text(self.address, self.admin, policy)).unwrap();
-        std::fs::rename(fresh, &self.file).unwrap();
         let before = self.reloads().await;
-        self.signals.send(Signal::Reload).unwrap();
+        self.write(&text(self.address, self.admin, policy));
         while self.reloads().await == before {}
+    }
+
+    /// Writes this, and has it read.
+    fn write(&self, text: &str) {
+        // In one step: half of a policy can be one, too.
+        let fresh = self.file.with_extension("fresh");
+        std::fs::write(&fresh, text).unwrap();
+        std::fs::rename(fresh, &self.file).unwrap();
+        self.signals.send(Signal::Reload).unwrap();
+    }
+
+    /// Writes what is no policy for a sidecar, and waits until it is told why.
+    async fn refused(&self, text: &str) -> String {
+        let before = self.page("/snapshot").await["policy"]["reloads_refused"].clone();
+        self.write(text);
+        loop {
+            let policy = &self.page("/snapshot").await["policy"];
+            if policy["reloads_refused"] != before {
+                return policy["refused"]["why"].as_str().unwrap().to_owned();
+            }
+        }
     }
 
     async fn reloads(&self) -> u64 {
@@ -117,6 +134,31 @@ async fn reloads_lose_no_request_and_listeners_come_and_go() {
     asking.abort();
     assert_eq!(whole.ended(Signal::Interrupt).await, Ended::Clean);
     assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[tokio::test]
+async fn a_file_that_is_half_written_takes_nothing_away() {
+    let upstream = Upstream::answering(response("200 OK", "well")).await;
+    let api = format!("[services.api]\n{}", instances("api", &[&upstream]));
+    let whole = run("half", &api);
+    let listeners = text(whole.address, whole.admin, "");
+    for (half, why) in [
+        (String::new(), "the policy has no listener"),
+        (api.clone(), "the policy has no listener"),
+        (listeners.clone(), "the policy has no service"),
+        (format!("{listeners}{api}[services.web]"), "the policy has several services and no route"),
+        (format!("{listeners}[[routes]]\nservice = 'api'"), "routes[0].service is \"api\""),
+    ] {
+        let told = whole.refused(&half).await;
+        assert!(told.contains(why), "{told}");
+        assert_eq!(Client::connect(whole.address).await.get("/").await.text(), "well", "{half}");
+    }
+    // One that is good is taken again.
+    whole.write(&text(whole.address, whole.admin, &format!("{api}[services.web]\n[[routes]]\nservice = 'api'")));
+    while whole.sidecar.mesh().service("web").is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(whole.ended(Signal::Interrupt).await, Ended::Clean);
 }
 
 #[tokio::test]

@@ -79,6 +79,30 @@ async fn a_status_that_will_not_pass_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn the_policy_says_after_which_statuses_another_instance_is_asked() {
+    for (status, statuses, is_tried_again) in [
+        ("500 Internal Server Error", "500", true),
+        ("503 Service Unavailable", "500", false),
+        ("503 Service Unavailable", "none", false),
+        ("429 Too Many Requests", "400-599", true),
+        ("404 Not Found", "404, 503", true),
+        ("404 Not Found", "502-504", false),
+    ] {
+        let (one, well) =
+            (Upstream::answering(response(status, "no luck")), Upstream::answering(response("200 OK", "well")));
+        let (one, well) = (one.await, well.await);
+        let policy = format!("replay.statuses = '{statuses}'\nretry.initial_delay_seconds = 0");
+        let sidecar = serve_api(&[&one, &well], &policy);
+        let reply = sidecar.connect().await.get("/").await;
+        let expected = if is_tried_again { "well" } else { "no luck" };
+        assert_eq!((reply.text(), one.seen.requests()), (expected, 1), "{status} with {statuses}");
+        // What is not safe to repeat is not, whatever its answer is.
+        let reply = serve_api(&[&one, &well], &policy).connect().await.put("POST", "/", "once").await;
+        assert_eq!(reply.text(), "no luck", "{status} with {statuses}");
+    }
+}
+
+#[tokio::test]
 async fn whoever_is_asked_to_come_back_too_late_gives_up_at_once() {
     let busy = Upstream::answering("HTTP/1.1 503 Busy\r\nRetry-After: 3600\r\nContent-Length: 4\r\n\r\nbusy").await;
     let sidecar = serve_api(&[&busy], "");

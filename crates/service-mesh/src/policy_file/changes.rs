@@ -186,6 +186,7 @@ impl Maker {
         }
         differs("discovery", old.discovery != new.discovery);
         differs("health_check", old.health_check != new.health_check);
+        differs("replay", old.replay != new.replay);
         differs("limits", old.limits != new.limits);
         sections
     }

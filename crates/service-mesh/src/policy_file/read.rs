@@ -9,9 +9,9 @@ use std::time::Duration;
 use service_mesh_models::{
     Authority, CircuitBreakerConfig, CircuitBreakerConfigBuilder, ConfigError, CountWindow, CountWindowBuilder,
     DiscoveryConfig, DiscoveryQuery, HealthCheckConfig, HealthCheckConfigBuilder, HealthCheckType,
-    InstanceCircuitBreaker, Jitter, LimitsConfig, LimitsConfigBuilder, LoadBalancerStrategy, PolicyFile,
-    RetryBudgetConfig, RetryBudgetConfigBuilder, RetryConfig, RetryConfigBuilder, ServiceInstance, ServicePolicy,
-    ServiceProxyConfig, StatusRanges, TimeWindow, TimeWindowBuilder, TimeoutsConfig, UnknownWord,
+    InstanceCircuitBreaker, Jitter, LimitsConfig, LimitsConfigBuilder, LoadBalancerStrategy, PolicyFile, ReplayConfig,
+    ReplayConfigBuilder, RetryBudgetConfig, RetryBudgetConfigBuilder, RetryConfig, RetryConfigBuilder, ServiceInstance,
+    ServicePolicy, ServiceProxyConfig, StatusRanges, TimeWindow, TimeWindowBuilder, TimeoutsConfig, UnknownWord,
     duration_from_seconds, is_host_name,
 };
 use toml::de::DeValue;
@@ -91,6 +91,7 @@ fn service(entry: &Entry<'_>) -> Option<ServicePolicy> {
     policy.explain_ratio = table.read("explain_ratio").unwrap_or(policy.explain_ratio);
     policy.slow_start = table.read("slow_start_seconds").unwrap_or_default();
     policy.health_check = table.entry("health_check").and_then(|entry| health_check(entry.table()?));
+    policy.replay = table.entry("replay").and_then(|entry| replay(entry.table()?)).unwrap_or_default();
     policy.limits = table.entry("limits").and_then(|entry| limits(entry.table()?)).unwrap_or_default();
     let config = policy.proxy_config(ServiceProxyConfig::default().max_ejected_ratio());
     table.build(config).map(|_checked| policy)
@@ -255,6 +256,13 @@ fn health_check(table: Table<'_>) -> Option<HealthCheckConfig> {
     let builder = table.set("timeout_seconds", builder, Builder::timeout);
     let builder = table.set("rise", builder, Builder::rise);
     let builder = table.set("fall", builder, Builder::fall);
+    table.build(builder.build())
+}
+
+fn replay(table: Table<'_>) -> Option<ReplayConfig> {
+    use ReplayConfigBuilder as Builder;
+    let builder = table.set("statuses", ReplayConfig::builder(), Builder::statuses);
+    let builder = table.set("body_bytes", builder, Builder::body_bytes);
     table.build(builder.build())
 }
 

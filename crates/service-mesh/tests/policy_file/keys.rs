@@ -54,6 +54,8 @@ fn every_key_is_read() {
     assert_eq!((check.kind(), check.path().as_deref()), (HealthCheckType::Http, Some("/ready")));
     assert_eq!((check.interval(), check.timeout()), (seconds(5.0), seconds(2.0)));
     assert_eq!((check.rise(), check.fall()), (3, 5));
+    let replay = &payments.replay;
+    assert_eq!((replay.statuses().to_string().as_str(), replay.body_bytes()), ("429, 502-504", 1_000_000));
     let limits = &payments.limits;
     assert_eq!((limits.connections(), limits.in_flight(), limits.queue()), (100, 200, 0));
     assert_eq!((limits.header_bytes(), limits.body_bytes()), (16_384, Some(1_000_000)));

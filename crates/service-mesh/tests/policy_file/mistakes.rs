@@ -30,7 +30,7 @@ adress = '127.0.0.1:1'
     6:23: services.payments.circuit_breaker.failure_treshold is unknown; did you mean failure_threshold?
     6:45: services.payments.circuit_breaker.timeout is unknown; did you mean timeout_seconds?
     7:3: services.payments.instance-circuit-breaker is unknown; did you mean instance_circuit_breaker?
-    8:3: services.payments.colour is unknown; allowed: strategy, instances, discovery, circuit_breaker, instance_circuit_breaker, retry, budget, timeouts, max_ejected_ratio, explain_ratio, slow_start_seconds, health_check, limits
+    8:3: services.payments.colour is unknown; allowed: strategy, instances, discovery, circuit_breaker, instance_circuit_breaker, retry, budget, timeouts, max_ejected_ratio, explain_ratio, slow_start_seconds, health_check, replay, limits
     10:1: services.payments.retry.maxRetries is unknown; did you mean max_retries?
     12:1: admin.adress is unknown; did you mean address?
     "#);

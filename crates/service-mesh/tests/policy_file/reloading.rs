@@ -48,12 +48,13 @@ retry.max_retries = 1
 budget.floor_per_second = 2
 timeouts.call_seconds = 7
 health_check.path = '/'
+replay.statuses = '503'
 limits.queue = 1
 [services.search]
 ";
     let changes = mesh.reload(other).unwrap();
     let expected = "payments: strategy, slow_start_seconds, instances, circuit_breaker, retry, budget, timeouts, \
-                    max_ejected_ratio, explain_ratio, health_check, limits";
+                    max_ejected_ratio, explain_ratio, health_check, replay, limits";
     assert_eq!(changes.to_string(), expected);
 
     // The state of the circuits, and the time that an open one stays so.
