@@ -94,8 +94,8 @@ def calls() -> dict[str, tuple[Callable[[Any], Any], int]]:
         "with": (entered, MILLION),
         "a permit that is dropped": (lambda thing: breaker.acquire() and None, MILLION // 4),
         "a failure": (counted, MILLION // 4),
-        "a retry": (failing, MILLION // 4),
-        "a refusal": (refused, MILLION // 4),
+        "a retry": (failing, MILLION // 10),
+        "a refusal": (refused, MILLION // 10),
         "a pick": (lambda thing: balancer.get_instance() and None, MILLION),
         "a lease": (leased, MILLION // 4),
         "the proxy": (lambda thing: service.call(works, thing) and None, MILLION // 4),
@@ -123,7 +123,7 @@ def test_a_million_calls_leave_nothing_behind(what: str) -> None:
     gc.collect()
     assert (sys.getrefcount(thing), sys.getrefcount(works)) == counts
     assert sys.getallocatedblocks() - blocks < 500
-    # A byte a call would be a million.
+    # The least that can be lost is 16 bytes a call.
     assert resident_bytes() - resident < 512 * 1024
 
 

@@ -150,11 +150,13 @@ def test_nobody_there_is_told_in_the_seeds_words():
 
 
 def test_a_refusal_says_when_to_come_back_and_what_failed_last():
-    payments = proxy("a", failures=2, retries=9)
+    clock = ManualClock()
+    breaker = CircuitBreaker("payments", CircuitBreakerConfig(failure_threshold=2), clock=clock)
+    payments = proxy("a", breaker=breaker, retries=9, clock=clock)
     with pytest.raises(CircuitOpenError) as raised:
         payments.call(down)
     assert str(raised.value) == "Circuit payments is open"
-    assert raised.value.name == "payments" and 29 < raised.value.retry_after <= 30
+    assert raised.value.name == "payments" and raised.value.retry_after == 30
     assert isinstance(raised.value.__cause__, ConnectionError) and raised.value.last_failure is raised.value.__cause__
     assert raised.value.__notes__ == ["the call of payments ended after 2 attempts"]
     with pytest.raises(CircuitOpenError) as raised:
@@ -385,15 +387,22 @@ def test_waits_go_by_the_clock_and_the_deadline_is_looked_at_between_attempts():
 
 
 def test_a_sync_wait_lets_other_threads_run():
-    payments = proxy("ab", policy=RetryPolicy(max_retries=1, initial_delay=0.05, jitter=False))
-    payments.call(fails_at("a"))  # warm
-    payments = proxy("ab", policy=RetryPolicy(max_retries=1, initial_delay=0.2, jitter=False))
-    done = threading.Event()
-    thread = threading.Thread(target=lambda: (payments.call(fails_at("a")), done.set()))
+    waits, ended = threading.Event(), threading.Event()
+
+    class Waits(ManualClock):
+        def sleep(self, seconds):
+            waits.set()
+            assert ended.wait(60)
+
+    payments = proxy("ab", clock=Waits(), policy=RetryPolicy(max_retries=1, initial_delay=5, jitter=False))
+    came = []
+    thread = threading.Thread(target=lambda: came.append(payments.call(fails_at("a"))))
     thread.start()
-    ran_meanwhile = not done.is_set()
+    assert waits.wait(60)
+    assert [payments.call(name_of) for _ in range(2)] == ["b", "a"] and came == []
+    ended.set()
     thread.join()
-    assert ran_meanwhile and done.is_set()
+    assert came == ["b"]
 
 
 def test_sleep_is_looked_up_when_it_is_needed(monkeypatch):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from codomyrmex.service_mesh import Answer, CircuitOpenError, ServiceProxy
+from codomyrmex.service_mesh import Answer, CircuitOpenError, CircuitState, RetryPolicy, ServiceProxy
 from codomyrmex.service_mesh.integrations.exchange import Delivery
 from codomyrmex.service_mesh.testing import ManualClock
 
@@ -24,21 +25,64 @@ class Received:
     url: str
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the caller asks the service for."""
+
+    method: str
+    path: str
+    body: Any
+    once: bool
+    """Whether the body can be read only once."""
+
+    @property
+    def url(self) -> str:
+        return f"http://payments.internal{self.path}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Content-Length": str(len(self.body))} if self.once else {}
+
+    @property
+    def content(self) -> Any:
+        return iter([self.body]) if self.once else self.body
+
+    @property
+    def async_content(self) -> Any:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield self.body
+
+        return chunks() if self.once else self.body
+
+
 Fetch = Callable[..., Received]
-"""`fetch(proxy, method="GET", path="/", body=None, stream=False, clock=None, **options)` by the library under test;
-`stream`: the body can be read only once; `clock`: is moved by whoever waits for it."""
 
 
 class Exchanges:
-    """The tests; a module of each library gives `fetch`, and `unreachable`, what it raises if nobody listens."""
+    """The tests; a class of each library says how it sends."""
+
+    unreachable: type[Exception]
+    """What the library raises if nobody listens."""
+
+    def send(self, proxy: ServiceProxy, asked: Asked, clock: Any, **options: Any) -> Received:
+        """Asks by the library; a clock that is waited for is moved by whoever waits for it."""
+        raise NotImplementedError
 
     @pytest.fixture
     def fetch(self) -> Fetch:
-        raise NotImplementedError
+        def fetch(
+            proxy: ServiceProxy,
+            method: str = "GET",
+            path: str = "/",
+            body: Any = None,
+            *,
+            once: bool = False,
+            clock: Any = None,
+            **options: Any,
+        ) -> Received:
+            return self.send(proxy, Asked(method, path, body, once), clock, **options)
 
-    @pytest.fixture
-    def unreachable(self) -> type[Exception]:
-        raise NotImplementedError
+        return fetch
 
     def test_the_instance_takes_the_place_of_the_host_and_the_header_stays(
         self, fetch: Fetch, payments: ServiceProxy
@@ -128,7 +172,7 @@ class Exchanges:
         self, fetch: Fetch, payments: ServiceProxy, servers: list[Backend]
     ) -> None:
         servers[0].then(Reply(500))
-        received = fetch(payments, "PUT", body=b"stream", stream=True)
+        received = fetch(payments, "PUT", body=b"stream", once=True)
         assert received.status == 500
         assert [len(server.requests) for server in servers] == [1, 0, 0]
 
@@ -139,11 +183,11 @@ class Exchanges:
         assert fetch(payments).asked["by"] == "b"
         assert payments.instance_circuit_breaker("a").failure_count == 1
 
-    def test_the_clients_own_error_comes_back(self, fetch: Fetch, unreachable: type[Exception]) -> None:
+    def test_the_clients_own_error_comes_back(self, fetch: Fetch) -> None:
         payments = ServiceProxy("payments")
         payments.retry_policy.max_retries = 0
         payments.load_balancer.register(nobody())
-        with pytest.raises(unreachable):
+        with pytest.raises(self.unreachable):
             fetch(payments)
 
     def test_a_refusal_is_the_proxys(self, fetch: Fetch, payments: ServiceProxy) -> None:
@@ -178,5 +222,29 @@ class Exchanges:
         assert [instance.in_flight for instance in payments.load_balancer] == [0, 0, 0]
 
 
-def hanging() -> Reply:
-    return Reply(hang=threading.Event())
+class AwaitedExchanges(Exchanges):
+    """Those of a library whose attempts can be stopped."""
+
+    def test_an_attempt_that_hangs_is_stopped_and_made_elsewhere(self, fetch: Fetch, servers: list[Backend]) -> None:
+        hang = threading.Event()
+        servers[0].then(Reply(hang=hang))
+        payments = ServiceProxy("payments", retry_policy=RetryPolicy(initial_delay=0), attempt_timeout=0.2)
+        for server in servers:
+            payments.load_balancer.register(server.instance)
+        try:
+            received = fetch(payments)
+        finally:
+            hang.set()
+        # On a busy machine b may be too slow as well.
+        assert received.asked["by"] in ("b", "c")
+        assert payments.instance_circuit_breaker("a").failure_count == 1
+        assert payments.circuit_breaker.state is CircuitState.CLOSED
+
+
+async def when_it_waits(asked: Awaitable[Received], clock: Any) -> Received:
+    """What was asked for; a clock that it waits for is moved."""
+    task = asyncio.ensure_future(asked)
+    while clock is not None and not task.done():
+        clock.advance_to_next_timer()
+        await asyncio.sleep(0)
+    return await task

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from codomyrmex.service_mesh import CircuitState, RetryPolicy, ServiceProxy
+from codomyrmex.service_mesh import ServiceProxy
 from codomyrmex.service_mesh.integrations.httpx import AsyncMeshTransport, MeshTransport
 
 from .backend import Backend, Reply
-from .exchanges import Exchanges, Fetch, Received, hanging
+from .exchanges import Asked, AwaitedExchanges, Exchanges, Received, when_it_waits
+
+# To read those of the whole world takes longer than to send a request.
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def received(response: httpx.Response) -> Received:
@@ -20,29 +24,12 @@ def received(response: httpx.Response) -> Received:
 
 
 class TestSync(Exchanges):
-    @pytest.fixture
-    def unreachable(self) -> type[Exception]:
-        return httpx.ConnectError
+    unreachable = httpx.ConnectError
 
-    @pytest.fixture
-    def fetch(self) -> Fetch:
-        def fetch(
-            proxy: ServiceProxy,
-            method: str = "GET",
-            path: str = "/",
-            body: Any = None,
-            stream: bool = False,
-            clock: Any = None,
-            **options: Any,
-        ) -> Received:
-            content: Any = iter([body]) if stream else body
-            with httpx.Client(transport=MeshTransport(proxy, **options)) as client:
-                headers = {"Content-Length": str(len(body))} if stream else {}
-                return received(
-                    client.request(method, f"http://payments.internal{path}", content=content, headers=headers)
-                )
-
-        return fetch
+    def send(self, proxy: ServiceProxy, asked: Asked, clock: Any, **options: Any) -> Received:
+        transport = MeshTransport(proxy, httpx.HTTPTransport(verify=NO_CERTIFICATES), **options)
+        with httpx.Client(transport=transport) as client:
+            return received(client.request(asked.method, asked.url, content=asked.content, headers=asked.headers))
 
     def test_a_redirect_is_another_call(self, payments: ServiceProxy, servers: list[Backend]) -> None:
         servers[0].then(Reply(302, {"Location": "/there"}))
@@ -92,63 +79,15 @@ class TestSync(Exchanges):
         assert names == [("payments.internal", "127.0.0.1", "payments.internal")]
 
 
-class TestAsync(Exchanges):
-    @pytest.fixture
-    def unreachable(self) -> type[Exception]:
-        return httpx.ConnectError
+class TestAsync(AwaitedExchanges):
+    unreachable = httpx.ConnectError
 
-    @pytest.fixture
-    def fetch(self) -> Fetch:
-        def fetch(
-            proxy: ServiceProxy,
-            method: str = "GET",
-            path: str = "/",
-            body: Any = None,
-            stream: bool = False,
-            clock: Any = None,
-            **options: Any,
-        ) -> Received:
-            async def chunks() -> AsyncIterator[bytes]:
-                yield body
+    def send(self, proxy: ServiceProxy, asked: Asked, clock: Any, **options: Any) -> Received:
+        async def ask() -> Received:
+            transport = AsyncMeshTransport(proxy, httpx.AsyncHTTPTransport(verify=NO_CERTIFICATES), **options)
+            async with httpx.AsyncClient(transport=transport) as client:
+                return received(
+                    await client.request(asked.method, asked.url, content=asked.async_content, headers=asked.headers)
+                )
 
-            async def main() -> Received:
-                content: Any = chunks() if stream else body
-                async with httpx.AsyncClient(transport=AsyncMeshTransport(proxy, **options)) as client:
-                    headers = {"Content-Length": str(len(body))} if stream else {}
-                    request = client.request(
-                        method, f"http://payments.internal{path}", content=content, headers=headers
-                    )
-                    return received(await when_it_waits(request, clock))
-
-            return asyncio.run(main())
-
-        return fetch
-
-    def test_an_attempt_that_hangs_is_stopped_and_made_elsewhere(self, servers: list[Backend]) -> None:
-        hung = hanging()
-        servers[0].then(hung)
-        payments = ServiceProxy("payments", retry_policy=RetryPolicy(initial_delay=0), attempt_timeout=0.2)
-        for server in servers:
-            payments.load_balancer.register(server.instance)
-
-        async def main() -> httpx.Response:
-            async with httpx.AsyncClient(transport=AsyncMeshTransport(payments)) as client:
-                return await client.get("http://payments.internal/")
-
-        try:
-            response = asyncio.run(main())
-        finally:
-            assert hung.hang is not None
-            hung.hang.set()
-        assert response.json()["by"] == "b"
-        assert payments.instance_circuit_breaker("a").failure_count == 1
-        assert payments.circuit_breaker.state is CircuitState.CLOSED
-
-
-async def when_it_waits(request: Any, clock: Any) -> Any:
-    """The awaited request; a clock that it waits for is moved."""
-    task = asyncio.ensure_future(request)
-    while clock is not None and not task.done():
-        clock.advance_to_next_timer()
-        await asyncio.sleep(0)
-    return await task
+        return asyncio.run(when_it_waits(ask(), clock))

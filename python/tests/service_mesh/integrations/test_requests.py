@@ -9,38 +9,22 @@ from codomyrmex.service_mesh import ServiceProxy
 from codomyrmex.service_mesh.integrations.requests import MeshAdapter, delivery
 
 from .backend import Backend, Reply
-from .exchanges import Exchanges, Fetch, Received
+from .exchanges import Asked, Exchanges, Received
 
 
 class TestRequests(Exchanges):
-    @pytest.fixture
-    def unreachable(self) -> type[Exception]:
-        return requests.ConnectionError
+    unreachable = requests.ConnectionError
 
-    @pytest.fixture
-    def fetch(self) -> Fetch:
-        def fetch(
-            proxy: ServiceProxy,
-            method: str = "GET",
-            path: str = "/",
-            body: Any = None,
-            stream: bool = False,
-            clock: Any = None,
-            **options: Any,
-        ) -> Received:
-            data: Any = iter([body]) if stream else body
-            with requests.Session() as session:
-                session.mount("http://payments.internal", MeshAdapter(proxy, **options))
-                headers = {"Content-Length": str(len(body))} if stream else {}
-                request = requests.Request(method, f"http://payments.internal{path}", data=data, headers=headers)
-                prepared = session.prepare_request(request)
-                if stream:
-                    prepared.headers.pop("Transfer-Encoding", None)
-                response = session.send(prepared)
-            asked = response.json() if response.content else None
-            return Received(response.status_code, asked, delivery(response), response.url)
-
-        return fetch
+    def send(self, proxy: ServiceProxy, asked: Asked, clock: Any, **options: Any) -> Received:
+        with requests.Session() as session:
+            session.mount("http://payments.internal", MeshAdapter(proxy, **options))
+            request = requests.Request(asked.method, asked.url, data=asked.content, headers=asked.headers)
+            prepared = session.prepare_request(request)
+            if asked.once:
+                prepared.headers.pop("Transfer-Encoding", None)
+            response = session.send(prepared)
+        told = response.json() if response.content else None
+        return Received(response.status_code, told, delivery(response), response.url)
 
     def test_a_redirect_is_another_call(self, payments: ServiceProxy, servers: list[Backend]) -> None:
         servers[0].then(Reply(302, {"Location": "/there"}))
