@@ -70,8 +70,8 @@ pub(crate) struct Told {
     took: Duration,
     listener: Arc<Listener>,
     client: Option<IpAddr>,
-    method: Method,
-    uri: Uri,
+    /// None where what came was no request.
+    asked: Option<(Method, Uri)>,
     pub(crate) host: String,
     pub(crate) status: u16,
     /// The word for why the sidecar answered itself.
@@ -94,8 +94,7 @@ impl AccessLog {
         &self,
         listener: &Arc<Listener>,
         client: Option<IpAddr>,
-        method: &Method,
-        uri: &Uri,
+        asked: Option<(&Method, &Uri)>,
     ) -> Option<Record> {
         let sink = Arc::clone(self.0.present.load().as_ref()?);
         let told = Told {
@@ -103,8 +102,7 @@ impl AccessLog {
             took: Duration::ZERO,
             listener: Arc::clone(listener),
             client,
-            method: method.clone(),
-            uri: uri.clone(),
+            asked: asked.map(|(method, uri)| (method.clone(), uri.clone())),
             host: String::new(),
             status: 0,
             refused: None,
@@ -223,9 +221,9 @@ impl Told {
         put("time", rfc3339(self.time).into());
         put("listener", Value::from(self.listener.name.as_str()));
         put("client", self.client.map(|client| client.to_string()).into());
-        put("method", self.method.as_str().into());
+        put("method", self.asked.as_ref().map(|(method, _)| method.as_str()).into());
         put("host", self.host.as_str().into());
-        put("path", self.uri.path().into());
+        put("path", self.asked.as_ref().map(|(_, uri)| uri.path()).into());
         put("status", if self.status == 0 { Value::Null } else { self.status.into() });
         put("completed", self.completed.into());
         put("refused", self.refused.into());
@@ -309,8 +307,9 @@ mod tests {
     }
 
     fn begin(log: &AccessLog) -> Option<Record> {
-        let listener = Listener::new("web", service_mesh::ListenerLimitsConfig::default());
-        log.begin(&listener, Some([10, 0, 0, 9].into()), &Method::GET, &Uri::from_static("/pay/7?card=42"))
+        let listener = Listener::new("web", service_mesh::ListenerLimitsConfig::default(), Arc::default());
+        let uri = Uri::from_static("/pay/7?card=42");
+        log.begin(&listener, Some([10, 0, 0, 9].into()), Some((&Method::GET, &uri)))
     }
 
     fn request(log: &AccessLog, status: u16) {

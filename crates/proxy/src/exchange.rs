@@ -67,13 +67,28 @@ impl Client {
     }
 }
 
+impl Client {
+    /// What has come was answered with this status before it was a request: by the parser, or since it came too slowly.
+    pub(crate) fn refused_unread(&self, status: StatusCode) {
+        self.worker.sidecar.refuses(None, Reason::BadRequest);
+        let log = self.worker.sidecar.access_log();
+        if let Some(mut record) = log.begin(&self.listener, self.forwarded.address(), None) {
+            let told = record.told();
+            (told.status, told.refused, told.completed) = (status.as_u16(), Some(Reason::BadRequest.as_str()), true);
+        }
+    }
+}
+
 /// Answers a request: with what the service says, or with why nobody asked it.
 pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Result<Response<Outgoing>, Infallible> {
     let mut exchange = Exchange::begin(&client.pulse);
     let log = client.worker.sidecar.access_log();
     let (method, uri) = (request.method(), request.uri());
-    exchange.record = log.begin(&client.listener, client.forwarded.address(), method, uri);
+    exchange.record = log.begin(&client.listener, client.forwarded.address(), Some((method, uri)));
     let served = serve(client, request, &mut exchange.record).await;
+    if let Err(refusal) = &served {
+        client.worker.sidecar.refuses(refusal.service.as_deref(), refusal.reason);
+    }
     if let Some(record) = &mut exchange.record {
         match &served {
             Ok(served) => served.tell(record),

@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::refusal::Refusals;
+
 /// The counts of one service, shared by all threads; a reload leaves them alone. The limits themselves come with each
 /// question, so that a reload needs no word with those who are inside.
 ///
@@ -28,6 +30,8 @@ pub(crate) struct Gate {
     /// Ordering: Relaxed, as above.
     connections: AtomicU32,
     room: Notify,
+    /// Requests to this service that the sidecar has answered itself.
+    pub(crate) refusals: Refusals,
 }
 
 /// A request that was let in, until this is dropped.
@@ -58,6 +62,7 @@ impl Gate {
             waiting: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             room: Notify::new(),
+            refusals: Refusals::default(),
         })
     }
 
@@ -68,6 +73,16 @@ impl Gate {
     /// Requests inside, at this moment.
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for their turn.
+    pub(crate) fn queued(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Connections to the instances.
+    pub(crate) fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Lets a request in, if need be after a wait. Dropped meanwhile, it leaves the queue.
