@@ -169,13 +169,27 @@ impl Control {
     async fn serve(&mut self, signals: &mut Signals) -> Signal {
         let mut looks = interval(reload::PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut at_once = false;
         loop {
-            tokio::select! {
-                signal = signals.next() => match signal {
-                    Signal::Reload => self.reload(true).await,
-                    end => return end,
-                },
-                _ = looks.tick(), if self.file.is_some() => self.reload(false).await,
+            if !at_once {
+                at_once = tokio::select! {
+                    signal = signals.next() => match signal {
+                        Signal::Reload => true,
+                        end => return end,
+                    },
+                    _ = looks.tick(), if self.file.is_some() => false,
+                };
+            }
+            let mut reload = std::pin::pin!(self.reload(std::mem::take(&mut at_once)));
+            // Reading may hang, and whoever tells it to end is heard nevertheless.
+            loop {
+                tokio::select! {
+                    () = &mut reload => break,
+                    signal = signals.next() => match signal {
+                        Signal::Reload => at_once = true,
+                        end => return end,
+                    },
+                }
             }
         }
     }
