@@ -124,8 +124,9 @@ impl Accepting {
         match self {
             Self::Tcp(listener) => {
                 let (socket, _) = listener.accept().await?;
-                // An answer is written in one piece; there is nothing to wait for.
-                SockRef::from(&socket).set_tcp_nodelay(true)?;
+                // An answer is written in one piece; there is nothing to wait for. Where that cannot be said, because the
+                // client is gone again, reading will tell.
+                let _ = SockRef::from(&socket).set_tcp_nodelay(true);
                 Ok(Socket::Tcp(socket))
             }
             Self::Unix { listener, .. } => listener.accept().await.map(|(socket, _)| Socket::Unix(socket)),

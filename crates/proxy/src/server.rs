@@ -209,6 +209,8 @@ async fn accept(worker: Arc<Worker>, mut listener: watch::Receiver<Arc<Listener>
         };
         match accepted {
             Ok(socket) => take(&Arc::clone(&listener.borrow()), socket),
+            // One who was gone before he was let in; the next one waits.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(_) => sleep(BREATH).await,
         }
     }

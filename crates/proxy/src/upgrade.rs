@@ -16,6 +16,7 @@ use crate::connection::cut;
 use crate::drain::Drain;
 use crate::headers::hop_by_hop::has_option;
 use crate::limits::Entry;
+use crate::pool::Link;
 use crate::pulse::{Pulse, State};
 
 /// Takes the client's end of what the connection is to become; none if no upgrade is asked for, or none that is passed
@@ -47,6 +48,8 @@ pub(crate) struct Tunnel {
     pub(crate) pulses: (Arc<Pulse>, Option<Arc<Pulse>>),
     /// It counts among the service's requests for as long as it lasts.
     pub(crate) entry: Option<Entry>,
+    /// And among the connections to its instances.
+    pub(crate) link: Option<Link>,
     pub(crate) drain: Drain,
 }
 
@@ -61,7 +64,7 @@ impl Tunnel {
     }
 
     async fn run(self) {
-        let Self { client_end, instance_end, pulses: (client, instance), entry, drain } = self;
+        let Self { client_end, instance_end, pulses: (client, instance), entry, link, drain } = self;
         let (Ok(client_end), Ok(instance_end)) = (client_end.await, instance_end.await) else { return };
         let (mut client_end, mut instance_end) = (TokioIo::new(client_end), TokioIo::new(instance_end));
         let instance_is_cut = async {
@@ -75,6 +78,6 @@ impl Tunnel {
             () = cut(&client) => {}
             () = instance_is_cut => {}
         }
-        drop((entry, drain));
+        drop((entry, link, drain));
     }
 }
