@@ -6,6 +6,7 @@
 //!
 //! Of the target only the path is written: what stands behind the `?` is often nobody else's affair.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -27,6 +28,9 @@ use crate::trace_context::{SpanId, TraceContext};
 
 /// So many records wait to be written.
 const QUEUE: usize = 8192;
+
+/// A path or a host that has more bytes is written in part.
+const LONGEST: usize = 2048;
 
 /// So many are written at once at most.
 const BATCH: usize = 512;
@@ -70,8 +74,8 @@ pub(crate) struct Told {
     took: Duration,
     listener: Arc<Listener>,
     client: Option<IpAddr>,
-    method: Method,
-    uri: Uri,
+    /// The method and the path; none where what came was no request.
+    asked: Option<(Method, String)>,
     pub(crate) host: String,
     pub(crate) status: u16,
     /// The word for why the sidecar answered itself.
@@ -94,8 +98,7 @@ impl AccessLog {
         &self,
         listener: &Arc<Listener>,
         client: Option<IpAddr>,
-        method: &Method,
-        uri: &Uri,
+        asked: Option<(&Method, &Uri)>,
     ) -> Option<Record> {
         let sink = Arc::clone(self.0.present.load().as_ref()?);
         let told = Told {
@@ -103,8 +106,7 @@ impl AccessLog {
             took: Duration::ZERO,
             listener: Arc::clone(listener),
             client,
-            method: method.clone(),
-            uri: uri.clone(),
+            asked: asked.map(|(method, uri)| (method.clone(), short(uri.path()).into_owned())),
             host: String::new(),
             status: 0,
             refused: None,
@@ -223,9 +225,9 @@ impl Told {
         put("time", rfc3339(self.time).into());
         put("listener", Value::from(self.listener.name.as_str()));
         put("client", self.client.map(|client| client.to_string()).into());
-        put("method", self.method.as_str().into());
-        put("host", self.host.as_str().into());
-        put("path", self.uri.path().into());
+        put("method", self.asked.as_ref().map(|(method, _)| method.as_str()).into());
+        put("host", short(&self.host).into());
+        put("path", self.asked.as_ref().map(|(_, path)| path.as_str()).into());
         put("status", if self.status == 0 { Value::Null } else { self.status.into() });
         put("completed", self.completed.into());
         put("refused", self.refused.into());
@@ -244,6 +246,15 @@ impl Told {
         let _ = serde_json::to_writer(&mut *text, &Value::from(line));
         text.push(b'\n');
     }
+}
+
+/// As much of it as a line holds. A request may be far longer, and thousands of lines may wait to be written.
+fn short(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST {
+        return Cow::Borrowed(text);
+    }
+    let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    Cow::Owned(format!("{}…", &text[..end]))
 }
 
 impl fmt::Debug for Sink {
@@ -309,8 +320,9 @@ mod tests {
     }
 
     fn begin(log: &AccessLog) -> Option<Record> {
-        let listener = Listener::new("web", service_mesh::ListenerLimitsConfig::default());
-        log.begin(&listener, Some([10, 0, 0, 9].into()), &Method::GET, &Uri::from_static("/pay/7?card=42"))
+        let listener = Listener::new("web", service_mesh::ListenerLimitsConfig::default(), Arc::default());
+        let uri = Uri::from_static("/pay/7?card=42");
+        log.begin(&listener, Some([10, 0, 0, 9].into()), Some((&Method::GET, &uri)))
     }
 
     fn request(log: &AccessLog, status: u16) {
@@ -414,6 +426,14 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn what_is_too_long_is_told_in_part() {
+        assert_eq!(short(&"/".repeat(LONGEST)), "/".repeat(LONGEST));
+        let path = format!("/{}", "ä".repeat(LONGEST));
+        let told = short(&path);
+        assert!(told.len() < LONGEST + 4 && told.ends_with("ä…") && path.starts_with(told.trim_end_matches('…')));
     }
 
     #[test]

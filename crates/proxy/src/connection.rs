@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -46,15 +46,29 @@ pub(crate) async fn serve(worker: Arc<Worker>, listener: Arc<Listener>, socket: 
         if pulse.present_order() == Order::Cut {
             return Poll::Ready(());
         }
-        // What became of it nobody needs to know: those who were served have their answers.
-        let polled = connection.as_mut().poll(context).map(drop);
+        let mut polled = connection.as_mut().poll(context);
         // The wire tells the end where nothing more is to come. It was perhaps asked before the last answer was over.
         if polled.is_pending() && pulse.present_order() == Order::Finish && pulse.state() == State::Idle {
-            return connection.as_mut().poll(context).map(drop);
+            polled = connection.as_mut().poll(context);
         }
-        polled
+        polled.map(|ended| {
+            if let Some(status) = unread(pulse.present_order(), ended) {
+                client.refused_unread(status);
+            }
+        })
     })
     .await;
+}
+
+/// The status that the client was told whose last bytes were no request. Whatever else became of a connection nobody needs
+/// to know: those who were served have their answers.
+fn unread(order: Order, ended: hyper::Result<()>) -> Option<StatusCode> {
+    match ended {
+        _ if order == Order::TimedOut => Some(StatusCode::REQUEST_TIMEOUT),
+        Err(error) if error.is_parse_too_large() => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        Err(error) if error.is_parse() => Some(StatusCode::BAD_REQUEST),
+        _ => None,
+    }
 }
 
 /// Drives a connection to an instance to its end.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::admin::{Admin, Bound, Stories};
 use crate::discovery::Discovery;
 use crate::drain::{Phase, Shutdown};
 use crate::health::Health;
+use crate::journal::{Journal, Level};
 use crate::metrics::{Metrics, Text};
 use crate::reload::{self, Read, Reloads, Watched};
 use crate::sidecar::Sidecar;
@@ -48,7 +50,10 @@ pub struct Control {
 pub(crate) struct Surroundings {
     pub(crate) mesh: Mesh,
     pub(crate) stories: Stories,
-    access_log: AccessLog,
+    sidecar: Sidecar,
+    journal: Journal,
+    /// Whether the journal tells of circuits.
+    tells_circuits: AtomicBool,
     shutdown: Shutdown,
     environment: Environment,
     discovery: Mutex<Discovery>,
@@ -91,7 +96,9 @@ impl Control {
         let environment = Environment::system();
         let surroundings = Arc::new(Surroundings {
             mesh: mesh.clone(),
-            access_log: sidecar.access_log().clone(),
+            sidecar: sidecar.clone(),
+            journal: Journal::stderr(),
+            tells_circuits: AtomicBool::new(false),
             stories: Stories::default(),
             shutdown,
             discovery: Mutex::new(Discovery::new(environment.clone())),
@@ -102,7 +109,7 @@ impl Control {
         });
         let policy = mesh.policy();
         let admin = policy.admin.as_ref().map(bind).transpose()?;
-        surroundings.access_log.put(open(&surroundings.access_log, &policy.access_log)?);
+        sidecar.access_log().put(open(sidecar.access_log(), &policy.access_log)?);
         surroundings.follow();
         let admin = admin.map(|bound| bound.serve(&surroundings));
         Ok(Self { surroundings, admin, apply, file: None })
@@ -114,6 +121,17 @@ impl Control {
         let path = path.into();
         *lock(&self.surroundings.reloads) = Reloads::of(Some(&path));
         self.file = Some((path, Watched::new(text.into())));
+        self
+    }
+
+    /// The same, which also tells on the error output when a circuit changes its state.
+    #[must_use]
+    pub fn telling(self) -> Self {
+        // Whoever comes by a reload at this moment would be told of twice or never; but reloads come later.
+        self.surroundings.tells_circuits.store(true, Ordering::Relaxed);
+        for service in self.surroundings.mesh.services() {
+            service.subscribe(self.surroundings.journal.clone());
+        }
         self
     }
 
@@ -142,21 +160,36 @@ impl Control {
         let drain = self.surroundings.mesh.policy().drain.clone();
         let ended = end(&self.surroundings.shutdown, &drain, signal, &mut signals).await;
         if ended != Ended::AtOnce {
-            self.surroundings.access_log.close(FLUSH);
+            self.surroundings.sidecar.access_log().close(FLUSH);
         }
+        self.surroundings.journal.close(FLUSH);
         ended
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> Signal {
         let mut looks = interval(reload::PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut at_once = false;
         loop {
-            tokio::select! {
-                signal = signals.next() => match signal {
-                    Signal::Reload => self.reload(true).await,
-                    end => return end,
-                },
-                _ = looks.tick(), if self.file.is_some() => self.reload(false).await,
+            if !at_once {
+                at_once = tokio::select! {
+                    signal = signals.next() => match signal {
+                        Signal::Reload => true,
+                        end => return end,
+                    },
+                    _ = looks.tick(), if self.file.is_some() => false,
+                };
+            }
+            let mut reload = std::pin::pin!(self.reload(std::mem::take(&mut at_once)));
+            // Reading may hang, and whoever tells it to end is heard nevertheless.
+            loop {
+                tokio::select! {
+                    () = &mut reload => break,
+                    signal = signals.next() => match signal {
+                        Signal::Reload => at_once = true,
+                        end => return end,
+                    },
+                }
             }
         }
     }
@@ -164,7 +197,7 @@ impl Control {
     /// Looks at the file, and tries what it says if that is due.
     async fn reload(&mut self, at_once: bool) {
         let Some((path, watched)) = &mut self.file else {
-            return tell("there is no policy file to be read again");
+            return self.surroundings.journal.tell(Level::Warn, "there is no policy file to be read again");
         };
         let read = {
             let path = path.clone();
@@ -177,8 +210,11 @@ impl Control {
             let path = path.display().to_string();
             let result = self.put_in_force(&read);
             match &result {
-                Ok(changes) => tell(&format!("{path}: {changes}")),
-                Err(why) => tell(&format!("{path} is refused, what was in force stays:\n{why}")),
+                Ok(changes) => self.surroundings.journal.tell(Level::Info, format!("{path}: {changes}")),
+                Err(why) => {
+                    let line = format!("{path} is refused, what was in force stays:\n{why}");
+                    self.surroundings.journal.tell(Level::Warn, line);
+                }
             }
             lock(&self.surroundings.reloads).record(&result, self.surroundings.now());
         }
@@ -191,9 +227,10 @@ impl Control {
         // Everything that can fail comes first.
         let admin = self.admin_for(policy.admin.as_ref())?;
         // Also where nothing of it has changed: the file may have been moved away.
-        let sink = open(&self.surroundings.access_log, &policy.access_log)?;
+        let log = self.surroundings.sidecar.access_log();
+        let sink = open(log, &policy.access_log)?;
         let changes = (self.apply)(text, &policy)?;
-        self.surroundings.access_log.put(sink);
+        log.put(sink);
         self.surroundings.follow();
         match admin {
             Change::None => {}
@@ -272,6 +309,9 @@ impl Surroundings {
     fn follow(&self) {
         for fresh in lock(&self.metrics).follow(&self.mesh) {
             fresh.subscribe(self.stories.clone());
+            if self.tells_circuits.load(Ordering::Relaxed) {
+                fresh.subscribe(self.journal.clone());
+            }
         }
         lock(&self.discovery).follow(&self.mesh);
         lock(&self.health).follow(&self.mesh);
@@ -301,7 +341,8 @@ impl Surroundings {
     pub(crate) fn render(&self, text: &mut Text) {
         lock(&self.metrics).render(text);
         lock(&self.reloads).render(text);
-        let (written, dropped) = self.access_log.counts();
+        self.sidecar.render(text);
+        let (written, dropped) = self.sidecar.access_log().counts();
         text.counter("service_mesh_access_log_lines_total", "Lines of the access log, by what became of them.");
         text.sample(&[("result", "written")], written);
         text.sample(&[("result", "dropped")], dropped);
@@ -315,11 +356,6 @@ impl fmt::Debug for Control {
             .field("admin", &self.admin)
             .finish_non_exhaustive()
     }
-}
-
-/// A line for whoever operates the sidecar.
-fn tell(line: &str) {
-    eprintln!("service-mesh: {line}");
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

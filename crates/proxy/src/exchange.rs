@@ -67,13 +67,28 @@ impl Client {
     }
 }
 
+impl Client {
+    /// What has come was answered with this status before it was a request: by the parser, or since it came too slowly.
+    pub(crate) fn refused_unread(&self, status: StatusCode) {
+        self.worker.sidecar.refuses(None, Reason::BadRequest);
+        let log = self.worker.sidecar.access_log();
+        if let Some(mut record) = log.begin(&self.listener, self.forwarded.address(), None) {
+            let told = record.told();
+            (told.status, told.refused, told.completed) = (status.as_u16(), Some(Reason::BadRequest.as_str()), true);
+        }
+    }
+}
+
 /// Answers a request: with what the service says, or with why nobody asked it.
 pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Result<Response<Outgoing>, Infallible> {
     let mut exchange = Exchange::begin(&client.pulse);
     let log = client.worker.sidecar.access_log();
     let (method, uri) = (request.method(), request.uri());
-    exchange.record = log.begin(&client.listener, client.forwarded.address(), method, uri);
+    exchange.record = log.begin(&client.listener, client.forwarded.address(), Some((method, uri)));
     let served = serve(client, request, &mut exchange.record).await;
+    if let Err(refusal) = &served {
+        client.worker.sidecar.refuses(refusal.service.as_deref(), refusal.reason);
+    }
     if let Some(record) = &mut exchange.record {
         match &served {
             Ok(served) => served.tell(record),
@@ -193,7 +208,7 @@ fn prepare(client: &Client, parts: Parts, body: &Incoming, authority: &Authority
     hop_by_hop::strip(&mut headers);
     // The sidecar itself has answered it, with 100, or will not.
     headers.remove(EXPECT);
-    let timeout = told_timeout(&mut headers);
+    let timeout = told_timeout(&mut headers, &client.forwarded);
     let trace = TraceContext::take(&mut headers);
     client.forwarded.sign(&mut headers, authority.field());
     via::add(&mut headers, version);
@@ -213,9 +228,10 @@ fn prepare(client: &Client, parts: Parts, body: &Incoming, authority: &Authority
     Head { method, uri: origin_form(uri), headers, wants_upgrade, timeout, trace }
 }
 
-/// How long the client says that it waits.
-fn told_timeout(headers: &mut HeaderMap) -> Option<Duration> {
-    let told = headers.remove(TIMEOUT)?;
+/// How long the client says that it waits. It is believed where `Forwarded` is: an attempt that outlasts it is a failure
+/// of its instance, so that a stranger who waits for a millisecond, again and again, would trip every circuit.
+fn told_timeout(headers: &mut HeaderMap, client: &forwarded::Client) -> Option<Duration> {
+    let told = headers.remove(TIMEOUT).filter(|_| client.is_neighbour())?;
     told.to_str().ok()?.parse().ok().map(Duration::from_millis)
 }
 
@@ -251,9 +267,9 @@ fn relayed(
         if let Some(protocol) = protocol {
             parts.headers.insert(http::header::UPGRADE, protocol);
         }
-        let counted = (relayed.entry.take(), relayed.judge.hand_over());
         if let Some(instance_end) = parts.extensions.remove::<OnUpgrade>() {
             let pulses = (Arc::clone(&client.pulse), relayed.route.pulse());
+            let counted = (relayed.entry.take(), relayed.judge.hand_over(), relayed.route.link.take());
             Tunnel { client_end, instance_end, pulses, counted, drain: client.drain.clone() }.open();
         }
         return Response::from_parts(parts, Outgoing::own(Bytes::new(), exchange));
@@ -261,4 +277,24 @@ fn relayed(
     hop_by_hop::strip(&mut parts.headers);
     parts.extensions.remove::<OnUpgrade>();
     Response::from_parts(parts, Outgoing::relayed(relayed, exchange))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_believed_of_a_neighbour_and_taken_from_everybody() {
+        for (address, told, believed) in [
+            ("127.0.0.1", "250", Some(250)),
+            ("203.0.113.7", "250", None),
+            ("10.0.0.1", "soon", None),
+            ("10.0.0.1", "18446744073709551615", Some(u64::MAX)),
+        ] {
+            let mut headers = HeaderMap::from_iter([(TIMEOUT, HeaderValue::from_static(told))]);
+            let client = forwarded::Client::new(address.parse().ok());
+            assert_eq!(told_timeout(&mut headers, &client), believed.map(Duration::from_millis), "{address}: {told}");
+            assert!(headers.is_empty());
+        }
+    }
 }

@@ -40,6 +40,9 @@ pub const TIMEOUT: HeaderName = HeaderName::from_static("x-service-mesh-timeout-
 /// Whoever finds the service full is told to come back after this.
 const COME_BACK: Duration = Duration::from_secs(1);
 
+/// How long one waits for a connection that is in the hands of another thread: each looks four times a second.
+const ELSEWHERE: Duration = Duration::from_secs(1);
+
 /// A body of a discarded answer that is not larger is read to its end, for that is cheaper than a new connection.
 const CHEAP: u64 = 16 * 1024;
 
@@ -270,7 +273,13 @@ impl<'a> Forward<'a> {
             // Others of this service's connections may lie idle while this one is needed.
             self.worker.pool.give_up_one(self.service).then(|| gate.connect(limit)).flatten()
         });
-        let count = count.ok_or(Failure::Connections)?;
+        let count = if let Some(count) = count {
+            count
+        } else {
+            // Waiting for our own limit is no fault of the instance: the attempt must not end meanwhile.
+            let patience = left.map_or(ELSEWHERE, |left| ELSEWHERE.min(left / 2));
+            gate.connect_within(limit, patience).await.ok_or(Failure::Connections)?
+        };
         let limit = self.service.connect_limit(left);
         connect(self.worker, self.service, instance, count, limit).await.map_err(Failure::Connect)
     }

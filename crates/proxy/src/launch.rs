@@ -33,13 +33,19 @@ impl Launched {
         }
         let (shutdown, drain) = Shutdown::new();
         let (listeners, threads) = server.start(&drain).map_err(|error| told(&error))?.split();
-        let control = Control::start(sidecar, shutdown, listeners.applying(sidecar))?;
+        let control = Control::start(sidecar, shutdown, listeners.applying())?;
         Ok(Self { listening, control, threads })
     }
 
     /// The same, which follows a file from now on: it has been read as this text, which is in force.
     pub(crate) fn following(mut self, path: PathBuf, text: String) -> Self {
         self.control = self.control.following(path, text);
+        self
+    }
+
+    /// The same, which also tells on the error output when a circuit changes its state.
+    pub(crate) fn telling(mut self) -> Self {
+        self.control = self.control.telling();
         self
     }
 

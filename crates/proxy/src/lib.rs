@@ -27,6 +27,7 @@ mod forward;
 mod guard;
 mod headers;
 mod health;
+mod journal;
 mod judge;
 mod launch;
 mod limits;

@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::refusal::Refusals;
+
 /// The counts of one service, shared by all threads; a reload leaves them alone. The limits themselves come with each
 /// question, so that a reload needs no word with those who are inside.
 ///
@@ -25,9 +27,14 @@ pub(crate) struct Gate {
     /// Ordering: changed and read with `SeqCst`, as `in_flight` is by whoever leaves, so that a leaver who sees nobody
     /// waiting and a waiter who sees no room cannot both be right.
     waiting: AtomicU32,
-    /// Ordering: Relaxed, as above.
+    /// Ordering: changed with `SeqCst`, and `wanting` is too, as `in_flight` and `waiting` are and for the same reason.
     connections: AtomicU32,
+    /// Those who wait for a connection to end, so that they may have one.
+    wanting: AtomicU32,
     room: Notify,
+    ended: Notify,
+    /// Requests to this service that the sidecar has answered itself.
+    pub(crate) refusals: Refusals,
 }
 
 /// A request that was let in, until this is dropped.
@@ -57,7 +64,10 @@ impl Gate {
             in_flight: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             connections: AtomicU32::new(0),
+            wanting: AtomicU32::new(0),
             room: Notify::new(),
+            ended: Notify::new(),
+            refusals: Refusals::default(),
         })
     }
 
@@ -68,6 +78,16 @@ impl Gate {
     /// Requests inside, at this moment.
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for their turn.
+    pub(crate) fn queued(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Connections to the instances.
+    pub(crate) fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Lets a request in, if need be after a wait. Dropped meanwhile, it leaves the queue.
@@ -110,6 +130,44 @@ impl Gate {
     pub(crate) fn connect(self: &Arc<Self>, limit: u32) -> Option<Connection> {
         below(&self.connections, limit).then(|| Connection(Arc::clone(self)))
     }
+
+    /// The same, if need be after a wait: others may have connections that lie idle, or that they are done with in a
+    /// moment, and give them up when they hear that somebody wants one.
+    pub(crate) async fn connect_within(self: &Arc<Self>, limit: u32, patience: Duration) -> Option<Connection> {
+        self.wanting.fetch_add(1, Ordering::SeqCst);
+        let wanting = Wanting(self);
+        let connected = timeout(patience, async {
+            loop {
+                let ended = self.ended.notified();
+                if let Some(connection) = self.connect(limit) {
+                    break connection;
+                }
+                ended.await;
+            }
+        });
+        let connected = connected.await.ok();
+        drop(wanting);
+        connected
+    }
+}
+
+/// One who wants a connection.
+struct Wanting<'a>(&'a Gate);
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        // A word that came too late for this one is for another.
+        if self.0.wanting.fetch_sub(1, Ordering::SeqCst) > 1 {
+            self.0.ended.notify_one();
+        }
+    }
+}
+
+impl Connection {
+    /// Whether somebody waits for one of this service to end.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.wanting.load(Ordering::Relaxed) > 0
+    }
 }
 
 /// Adds one, unless that would pass the limit.
@@ -139,7 +197,10 @@ impl Drop for Entry {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.connections.fetch_sub(1, Ordering::SeqCst);
+        if self.0.wanting.load(Ordering::SeqCst) > 0 {
+            self.0.ended.notify_one();
+        }
     }
 }
 
@@ -187,6 +248,23 @@ mod tests {
             std::task::Poll::Ready(output) => Some(output),
             std::task::Poll::Pending => None,
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_wants_a_connection_is_heard_of_and_gets_the_next() {
+        let gate = Gate::new(0);
+        let one = gate.connect(1).unwrap();
+        assert!(!one.is_wanted());
+        let (mut gone, mut next) = (
+            Box::pin(gate.connect_within(1, Duration::from_secs(1))),
+            Box::pin(gate.connect_within(1, Duration::from_secs(1))),
+        );
+        assert!(futures_poll(&mut gone).is_none() && futures_poll(&mut next).is_none() && one.is_wanted());
+        drop(one);
+        drop(gone);
+        let one = next.await.unwrap();
+        assert!(!one.is_wanted());
+        assert!(gate.connect_within(1, Duration::from_secs(1)).await.is_none() && !one.is_wanted());
     }
 
     #[test]

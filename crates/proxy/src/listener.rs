@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use service_mesh::{ListenAddress, ListenerLimitsConfig};
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
@@ -18,8 +18,16 @@ use crate::wire::Socket;
 pub(crate) struct Listener {
     pub(crate) name: String,
     pub(crate) limits: ListenerLimitsConfig,
+    clients: Arc<Clients>,
+}
+
+/// The clients of the listeners of one name, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
     /// Ordering: Relaxed; it publishes nothing.
     connected: AtomicU32,
+    /// Ordering: Relaxed; a count that is told.
+    turned_away: AtomicU64,
 }
 
 /// A client that is connected, until this is dropped.
@@ -116,8 +124,9 @@ impl Accepting {
         match self {
             Self::Tcp(listener) => {
                 let (socket, _) = listener.accept().await?;
-                // An answer is written in one piece; there is nothing to wait for.
-                SockRef::from(&socket).set_tcp_nodelay(true)?;
+                // An answer is written in one piece; there is nothing to wait for. Where that cannot be said, because the
+                // client is gone again, reading will tell.
+                let _ = SockRef::from(&socket).set_tcp_nodelay(true);
                 Ok(Socket::Tcp(socket))
             }
             Self::Unix { listener, .. } => listener.accept().await.map(|(socket, _)| Socket::Unix(socket)),
@@ -126,21 +135,37 @@ impl Accepting {
 }
 
 impl Listener {
-    pub(crate) fn new(name: &str, limits: ListenerLimitsConfig) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), limits, connected: AtomicU32::new(0) })
+    pub(crate) fn new(name: &str, limits: ListenerLimitsConfig, clients: Arc<Clients>) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), limits, clients })
     }
 
     /// Counts a client; none if there are as many as there may be.
     pub(crate) fn connect(self: &Arc<Self>) -> Option<Connected> {
         let limit = self.limits.connections();
         let count = |count| (count < limit).then_some(count + 1);
-        let counted = self.connected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
-        counted.is_ok().then(|| Connected(Arc::clone(self)))
+        let counted = self.clients.connected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
+        if counted.is_err() {
+            self.clients.turned_away.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Connected(Arc::clone(self)))
+    }
+}
+
+impl Clients {
+    /// Those that are connected.
+    pub(crate) fn connected(&self) -> u32 {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// How many were disconnected at once, since there were as many as there may be.
+    pub(crate) fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.0.connected.fetch_sub(1, Ordering::Relaxed);
+        self.0.clients.connected.fetch_sub(1, Ordering::Relaxed);
     }
 }

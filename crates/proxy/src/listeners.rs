@@ -31,6 +31,7 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub struct Listeners {
     threads: Vec<UnboundedSender<Order>>,
+    sidecar: Sidecar,
     present: Vec<Present>,
     /// Where one listened until the last change: the threads may be about to leave it.
     left: Vec<ListenAddress>,
@@ -57,9 +58,9 @@ pub struct Prepared {
 
 impl Listeners {
     /// These, of which the threads know.
-    pub(crate) fn new(threads: Vec<UnboundedSender<Order>>, present: Vec<Present>) -> Self {
+    pub(crate) fn new(threads: Vec<UnboundedSender<Order>>, present: Vec<Present>, sidecar: &Sidecar) -> Self {
         let made = present.iter().map(|present| present.number + 1).max().unwrap_or(0);
-        Self { threads, present, left: Vec::new(), made }
+        Self { threads, sidecar: sidecar.clone(), present, left: Vec::new(), made }
     }
 
     /// Binds what this policy has and the present one has not.
@@ -81,7 +82,7 @@ impl Listeners {
         let kept: Vec<_> = policy.listeners.iter().map(|(name, config)| take(Some(name), config)).collect();
         for ((name, config), kept) in policy.listeners.iter().zip(kept) {
             match kept.or_else(|| take(None, config)) {
-                Some(present) => prepared.keep(present, name, config),
+                Some(present) => prepared.keep(present, &self.listener(name, config), config),
                 None => self.listen(&mut prepared, name, config)?,
             }
         }
@@ -97,7 +98,7 @@ impl Listeners {
             look(&config.address).map_err(failed)?;
         }
         let bound = bind(&config.address, prepared.orders.len()).map_err(failed)?;
-        let (number, listener) = (prepared.made, Listener::new(name, config.limits.clone()));
+        let (number, listener) = (prepared.made, self.listener(name, config));
         prepared.made += 1;
         for (orders, bound) in prepared.orders.iter_mut().zip(bound) {
             orders.push(Order::Listen(number, Arc::clone(&listener), bound));
@@ -106,17 +107,20 @@ impl Listeners {
         Ok(())
     }
 
+    fn listener(&self, name: &str, config: &ListenerConfig) -> Arc<Listener> {
+        Listener::new(name, config.limits.clone(), self.sidecar.clients(name))
+    }
+
     /// Puts policies in force, for a [`Control`](crate::Control): what one wants to listen at is bound before anything
     /// else changes. One by which no request could come in, or go anywhere, is refused.
-    pub fn applying(mut self, sidecar: &Sidecar) -> Apply {
-        let sidecar = sidecar.clone();
+    pub fn applying(mut self) -> Apply {
         Box::new(move |text, policy| {
             footing::check(policy).map_err(|missing| format!("the policy {missing}"))?;
             let prepared = self.prepare(policy).map_err(|error| match error.source() {
                 Some(cause) => format!("{error}: {cause}"),
                 None => error.to_string(),
             })?;
-            let changes = sidecar.reload(text).map_err(|mistakes| mistakes.to_string())?;
+            let changes = self.sidecar.reload(text).map_err(|mistakes| mistakes.to_string())?;
             self.commit(prepared);
             Ok(changes)
         })
@@ -138,13 +142,12 @@ impl Listeners {
 }
 
 impl Prepared {
-    /// What listens there goes on, by this name and these limits.
-    fn keep(&mut self, present: &Present, name: &str, config: &ListenerConfig) {
-        let wanted = Present { number: present.number, name: name.to_owned(), config: config.clone() };
+    /// What listens there goes on, as this.
+    fn keep(&mut self, present: &Present, listener: &Arc<Listener>, config: &ListenerConfig) {
+        let wanted = Present { number: present.number, name: listener.name.clone(), config: config.clone() };
         if wanted != *present {
-            let listener = Listener::new(name, config.limits.clone());
             for orders in &mut self.orders {
-                orders.push(Order::Change(present.number, Arc::clone(&listener)));
+                orders.push(Order::Change(present.number, Arc::clone(listener)));
             }
         }
         self.wanted.push(wanted);
@@ -159,6 +162,10 @@ mod tests {
 
     fn policy(text: &str) -> PolicyFile {
         service_mesh::read_policy_file(text).unwrap()
+    }
+
+    fn listeners(threads: Vec<UnboundedSender<Order>>) -> Listeners {
+        Listeners::new(threads, Vec::new(), &Sidecar::from_policy("").unwrap())
     }
 
     /// What the first of two threads is told.
@@ -176,7 +183,7 @@ mod tests {
     #[test]
     fn only_what_differs_is_told_and_what_is_new_comes_before_what_goes() {
         let (threads, mut orders): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::unbounded_channel()).unzip();
-        let mut listeners = Listeners::new(threads, Vec::new());
+        let mut listeners = listeners(threads);
         let orders = &mut orders[0];
         let mut told = |text: &str| told(&mut listeners, orders, text);
         assert_eq!(told("[listeners.a]\naddress = '127.0.0.1:0'"), ["listen a 0"]);
@@ -188,7 +195,7 @@ mod tests {
     #[test]
     fn a_listener_that_is_called_otherwise_keeps_its_socket() {
         let (sender, mut orders) = mpsc::unbounded_channel();
-        let mut listeners = Listeners::new(vec![sender], Vec::new());
+        let mut listeners = listeners(vec![sender]);
         let mut told = |text: &str| told(&mut listeners, &mut orders, text);
         let listener = |name: &str, host: u8| format!("[listeners.{name}]\naddress = '127.0.0.{host}:0'\n");
         assert_eq!(told(&format!("{}{}", listener("a", 1), listener("b", 2))), ["listen a 0", "listen b 1"]);
@@ -203,7 +210,7 @@ mod tests {
     fn an_address_that_is_taken_changes_nothing() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (sender, mut orders) = mpsc::unbounded_channel();
-        let listeners = Listeners::new(vec![sender], Vec::new());
+        let listeners = listeners(vec![sender]);
         let address = taken.local_addr().unwrap();
         let error = listeners.prepare(&policy(&format!("[listeners.a]\naddress = '{address}'"))).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot listen on {address}"));
@@ -215,7 +222,7 @@ mod tests {
         let other = bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = other[0].address().unwrap();
         let wanted = policy(&format!("[listeners.a]\naddress = '{address}'"));
-        let mut listeners = Listeners::new(vec![mpsc::unbounded_channel().0], Vec::new());
+        let mut listeners = listeners(vec![mpsc::unbounded_channel().0]);
         assert!(listeners.prepare(&wanted).is_err());
         let config = wanted.listeners["a"].clone();
         listeners.present = vec![Present { number: 0, name: String::from("a"), config }];

@@ -24,12 +24,12 @@ pub(crate) struct Link {
     pub(crate) pulse: Arc<Pulse>,
     /// Has served a request before.
     pub(crate) is_used: bool,
-    _count: Connection,
+    count: Connection,
 }
 
 impl Link {
     pub(crate) fn new(sender: SendRequest<Reader>, pulse: Arc<Pulse>, count: Connection) -> Self {
-        Self { sender, pulse, is_used: false, _count: count }
+        Self { sender, pulse, is_used: false, count }
     }
 }
 
@@ -78,7 +78,8 @@ impl Pool {
 
     /// Lays a connection down that has served a request.
     pub(crate) fn put(&self, service: &Service, host: &str, port: u16, mut link: Link) {
-        if link.sender.is_closed() {
+        // One that nobody uses now is worth less than one that somebody has no leave to make.
+        if link.sender.is_closed() || link.count.is_wanted() {
             return;
         }
         link.is_used = true;
@@ -113,13 +114,15 @@ impl Pool {
         oldest.map(|stack| stack.links.remove(0)).is_some()
     }
 
-    /// Closes what has lain idle for too long, and forgets what was closed.
+    /// Closes what has lain idle for too long, or is wanted elsewhere, and forgets what was closed.
     pub(crate) fn sweep(&self) {
         let now = self.ticks.now();
         for hosts in self.lock().iter_mut() {
             hosts.retain(|_, stacks| {
                 for stack in &mut *stacks {
-                    stack.links.retain(|resting| now < resting.until && !resting.link.sender.is_closed());
+                    stack.links.retain(|Resting { link, until }| {
+                        now < *until && !link.sender.is_closed() && !link.count.is_wanted()
+                    });
                 }
                 stacks.retain(|stack| !stack.links.is_empty());
                 !stacks.is_empty()

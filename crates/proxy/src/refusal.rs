@@ -4,6 +4,7 @@
 //! header `x-service-mesh-refused` with one word, and a small JSON body.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,6 +49,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::BadRequest,
+        Self::NoRoute,
+        Self::BodyTooLarge,
+        Self::Overloaded,
+        Self::CircuitOpen,
+        Self::NoHealthyInstance,
+        Self::ConnectFailed,
+        Self::ConnectionLost,
+        Self::BadResponse,
+        Self::AttemptTimedOut,
+        Self::DeadlineExceeded,
+        Self::Loop,
+    ];
+
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -80,13 +96,34 @@ impl Reason {
     }
 }
 
+/// How often the sidecar has answered itself, by why.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(
+    /// In the order of [`Reason::ALL`].
+    ///
+    /// Ordering: Relaxed; counts that are told.
+    [AtomicU64; Reason::ALL.len()],
+);
+
+impl Refusals {
+    pub(crate) fn count(&self, reason: Reason) {
+        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Those that there were.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        let counts = Reason::ALL.into_iter().zip(&self.0);
+        counts.map(|(reason, count)| (reason, count.load(Ordering::Relaxed))).filter(|(_, count)| *count > 0)
+    }
+}
+
 /// An answer of the sidecar itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) reason: Reason,
     pub(crate) status: StatusCode,
     message: Cow<'static, str>,
-    service: Option<Box<str>>,
+    pub(crate) service: Option<Box<str>>,
     instance: Option<Box<str>>,
     attempts: u32,
     retry_after: Option<Duration>,
@@ -206,6 +243,16 @@ fn whole_seconds(wait: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_are_counted_by_why() {
+        let refusals = Refusals::default();
+        for reason in Reason::ALL.into_iter().chain([Reason::Loop]) {
+            refusals.count(reason);
+        }
+        let counts = refusals.counts().map(|(reason, count)| if reason == Reason::Loop { count - 1 } else { count });
+        assert_eq!(counts.collect::<Vec<_>>(), [1; Reason::ALL.len()]);
+    }
 
     #[test]
     fn a_refusal_says_who_refused_why_and_when_to_come_back() {

@@ -89,7 +89,7 @@ impl Server {
             look(&listener.address).map_err(failed)?;
             let bound = bind(&listener.address, count).map_err(failed)?;
             addresses.extend(bound[0].address().map(|address| (name.clone(), address)));
-            let listener = Listener::new(name, listener.limits.clone());
+            let listener = Listener::new(name, listener.limits.clone(), sidecar.clients(name));
             for (thread, bound) in threads.iter_mut().zip(bound) {
                 thread.push((Arc::clone(&listener), bound));
             }
@@ -121,7 +121,7 @@ impl Server {
             threads.push(thread.spawn(work).map_err(failed)?);
             orders.push(sender);
         }
-        Ok(Serving { threads, listeners: Listeners::new(orders, self.present) })
+        Ok(Serving { threads, listeners: Listeners::new(orders, self.present, &self.sidecar) })
     }
 }
 
@@ -209,6 +209,8 @@ async fn accept(worker: Arc<Worker>, mut listener: watch::Receiver<Arc<Listener>
         };
         match accepted {
             Ok(socket) => take(&Arc::clone(&listener.borrow()), socket),
+            // One who was gone before he was let in; the next one waits.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(_) => sleep(BREATH).await,
         }
     }

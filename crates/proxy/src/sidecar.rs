@@ -9,6 +9,9 @@ use service_mesh::{Mesh, MeshBuilder, PolicyChanges, PolicyError};
 
 use crate::access_log::AccessLog;
 use crate::limits::Gate;
+use crate::listener::Clients;
+use crate::metrics::Text;
+use crate::refusal::{Reason, Refusals};
 use crate::route::RouteTable;
 use crate::service::Service;
 
@@ -22,13 +25,23 @@ struct Inner {
     /// How many services there ever were; held while the table changes.
     services: Mutex<usize>,
     access_log: AccessLog,
+    /// Of each listener that there was, by name.
+    clients: Mutex<BTreeMap<String, Arc<Clients>>>,
+    /// Of requests that are for no service.
+    refusals: Refusals,
 }
 
 impl Sidecar {
     /// Serves the services of this mesh by the routes of its policy.
     pub fn new(mesh: Mesh) -> Self {
-        let inner =
-            Inner { mesh, table: ArcSwap::default(), services: Mutex::new(0), access_log: AccessLog::default() };
+        let inner = Inner {
+            mesh,
+            table: ArcSwap::default(),
+            services: Mutex::new(0),
+            access_log: AccessLog::default(),
+            clients: Mutex::default(),
+            refusals: Refusals::default(),
+        };
         inner.rebuild(&mut inner.services.lock().unwrap_or_else(PoisonError::into_inner));
         Self(Arc::new(inner))
     }
@@ -74,6 +87,45 @@ impl Sidecar {
     /// The access log, which writes nothing until it is told where.
     pub(crate) fn access_log(&self) -> &AccessLog {
         &self.0.access_log
+    }
+
+    /// The clients of the listeners of this name. Who was connected under other limits still is.
+    pub(crate) fn clients(&self, listener: &str) -> Arc<Clients> {
+        let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(clients.entry(listener.to_owned()).or_default())
+    }
+
+    /// The sidecar answers itself, for this reason; to the service of this name, if it got so far.
+    pub(crate) fn refuses(&self, service: Option<&str>, reason: Reason) {
+        let table = self.table();
+        match service.and_then(|name| table.services.get(name)) {
+            Some(service) => service.gate.refusals.count(reason),
+            None => self.0.refusals.count(reason),
+        }
+    }
+
+    /// What is counted beside the calls.
+    pub(crate) fn render(&self, text: &mut Text) {
+        let table = self.table();
+        let gates = || table.services.iter().map(|(name, service)| (name.as_str(), &service.gate));
+        text.gauge("service_mesh_requests_in_flight", "Requests that were let in, and whose answers have not passed.");
+        gates().for_each(|(name, gate)| text.sample(&[("service", name)], gate.in_flight().into()));
+        text.gauge("service_mesh_requests_queued", "Requests that wait for their turn.");
+        gates().for_each(|(name, gate)| text.sample(&[("service", name)], gate.queued().into()));
+        text.gauge("service_mesh_upstream_connections", "Connections to the instances of the service, idle ones too.");
+        gates().for_each(|(name, gate)| text.sample(&[("service", name)], gate.connections().into()));
+        text.counter("service_mesh_requests_refused_total", "Requests that the sidecar answered itself, by why.");
+        let none = ("", &self.0.refusals);
+        for (name, refusals) in std::iter::once(none).chain(gates().map(|(name, gate)| (name, &gate.refusals))) {
+            for (reason, count) in refusals.counts() {
+                text.sample(&[("service", name), ("reason", reason.as_str())], count);
+            }
+        }
+        let clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        text.gauge("service_mesh_client_connections", "Clients that are connected.");
+        clients.iter().for_each(|(name, clients)| text.sample(&[("listener", name)], clients.connected().into()));
+        text.counter("service_mesh_client_connections_refused_total", "Clients that were disconnected as too many.");
+        clients.iter().for_each(|(name, clients)| text.sample(&[("listener", name)], clients.turned_away()));
     }
 
     pub(crate) fn table(&self) -> arc_swap::Guard<Arc<RouteTable>> {

@@ -17,6 +17,7 @@ use crate::connection::cut;
 use crate::drain::Drain;
 use crate::headers::hop_by_hop::has_option;
 use crate::limits::Entry;
+use crate::pool::Link;
 use crate::pulse::{Pulse, State};
 
 /// Takes the client's end of what the connection is to become; none if no upgrade is asked for, or none that is passed
@@ -46,8 +47,9 @@ pub(crate) struct Tunnel {
     pub(crate) client_end: OnUpgrade,
     pub(crate) instance_end: OnUpgrade,
     pub(crate) pulses: (Arc<Pulse>, Option<Arc<Pulse>>),
-    /// It counts among the service's requests, and the instance's connections, for as long as it lasts.
-    pub(crate) counted: (Option<Entry>, Option<Connection>),
+    /// For as long as it lasts, it counts among the service's requests, for the balancer, and among the connections that
+    /// there may be.
+    pub(crate) counted: (Option<Entry>, Option<Connection>, Option<Link>),
     pub(crate) drain: Drain,
 }
 

@@ -58,7 +58,8 @@ impl Run {
             let launched = match file {
                 Some(file) => launched.following(file, text),
                 None => launched,
-            };
+            }
+            .telling();
             Ok(launched.run(signals).await)
         })?;
         // What it still waits for (a file system, a name server) is of no use any more.

@@ -56,7 +56,7 @@ impl Driven {
         socket.set_nonblocking(true).unwrap();
         let socket = Socket::Unix(UnixStream::from_std(socket).unwrap());
         let (shutdown, drain) = Shutdown::new();
-        let listener = Listener::new("web", ListenerLimitsConfig::default());
+        let listener = Listener::new("web", ListenerLimitsConfig::default(), Arc::default());
         let connection = Box::pin(serve(Arc::clone(&worker), listener, socket, drain));
         let mut driven = Self { caller, worker, shutdown, connection };
         assert!(!driven.has_ended());

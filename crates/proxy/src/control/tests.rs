@@ -137,3 +137,23 @@ async fn a_file_is_followed_and_a_signal_reads_it_at_once() {
     sender.send(Signal::Interrupt).unwrap();
     assert_eq!(running.await.unwrap(), Ended::Clean);
 }
+
+#[tokio::test]
+async fn a_file_that_hangs_keeps_nobody_from_ending_it() {
+    let path = std::env::temp_dir().join(format!("service-mesh-hangs-{}.toml", std::process::id()));
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let (control, drain) = control("[services.a]");
+    drop(drain);
+    let (sender, signals) = Signals::given();
+    let running = tokio::spawn(control.following(&path, "[services.a]").run(signals));
+    // It can be opened as soon as somebody reads it, who then waits for the end of what is written.
+    let written = path.clone();
+    let writer = tokio::task::spawn_blocking(|| std::fs::OpenOptions::new().write(true).open(written).unwrap());
+    let writer = writer.await.unwrap();
+    sender.send(Signal::Reload).unwrap();
+    sender.send(Signal::Interrupt).unwrap();
+    let ended = timeout(Duration::from_secs(20), running).await;
+    drop(writer);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(ended.expect("it ends").unwrap(), Ended::Clean);
+}

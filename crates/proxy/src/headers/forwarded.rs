@@ -56,6 +56,11 @@ impl Client {
         }
     }
 
+    /// Whether what he says is believed.
+    pub(crate) fn is_neighbour(&self) -> bool {
+        self.is_neighbour
+    }
+
     /// His address, if he has one.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.address

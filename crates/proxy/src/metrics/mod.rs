@@ -105,8 +105,8 @@ impl Metrics {
         }
         self.render_circuits(text);
         self.render_instances(text);
-        for (_, meter) in meters() {
-            meter.forget_the_gone();
+        for (service, meter) in meters() {
+            meter.forget_the_gone(service);
         }
     }
 
@@ -231,8 +231,19 @@ impl Meter {
 
     /// Forgets who was not registered when somebody looked the last time, after having been told once more: instances
     /// that discovery brings and takes away would fill the memory.
-    fn forget_the_gone(&self) {
-        let present = std::mem::take(&mut lock(&self.happened).present);
+    fn forget_the_gone(&self, service: &str) {
+        let present = {
+            let mut happened = lock(&self.happened);
+            let present = std::mem::take(&mut happened.present);
+            let stays = |circuit: &str| {
+                let id = circuit.strip_prefix(service).and_then(|rest| rest.strip_prefix('/'));
+                id.is_none_or(|id| present.iter().any(|known| known == id))
+            };
+            happened.transitions.retain(|(circuit, ..), _| stays(circuit));
+            happened.refused.retain(|circuit, _| stays(circuit));
+            happened.late.retain(|circuit, _| stays(circuit));
+            present
+        };
         if self.instances.load().keys().all(|id| id.is_empty() || present.contains(id)) {
             return;
         }

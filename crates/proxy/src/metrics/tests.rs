@@ -137,6 +137,18 @@ fn who_has_gone_is_told_once_more_and_then_forgotten() {
 }
 
 #[test]
+fn the_circuit_of_an_instance_that_has_gone_is_forgotten_too() {
+    let bench = Bench::new();
+    bench.api().instance_circuit_breaker("a").unwrap().force_open();
+    bench.api().circuit_breaker().force_open();
+    assert_eq!(bench.samples("service_mesh_circuit_transitions_total").len(), 2);
+    bench.api().load_balancer().set_instances([ServiceInstance::new("c", "c", 80)]);
+    assert_eq!(bench.samples("service_mesh_circuit_transitions_total").len(), 2, "told once more");
+    let told = bench.samples("service_mesh_circuit_transitions_total");
+    assert!(told.len() == 1 && told[0].contains("circuit=\"api\""), "{told:?}");
+}
+
+#[test]
 fn a_reload_counts_on_and_a_new_service_begins() {
     let mut bench = Bench::new();
     assert_eq!(bench.api().call(|_| Ok::<_, &str>(())), Ok(()));

@@ -102,7 +102,7 @@ async fn a_body_that_is_too_large_to_keep_is_sent_once() {
 async fn the_policy_says_how_much_of_a_body_is_kept() {
     let half = Upstream::start(|mut wire| async move {
         wire.head().await;
-        wire.bytes(70_000).await;
+        wire.bytes(300_000).await;
         wire.reset();
     })
     .await;

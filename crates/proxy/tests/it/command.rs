@@ -1,7 +1,7 @@
 //! The command line: what it tells, and how it ends.
 
-use std::io::{BufRead as _, BufReader, Read};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -128,6 +128,26 @@ fn run_tells_what_it_serves_and_how_it_is_ended() {
         assert!(text.contains(part), "{part:?} is missing in {text}");
     }
     assert!(!text.contains(":0 "), "the ports are those that it has got: {text}");
+    interrupt(&run);
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn run_tells_when_a_circuit_changes_its_state() {
+    // Nobody listens there: the port stays bound.
+    let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let nobody = nobody.local_addr().unwrap().as_socket().unwrap();
+    let mut run = service_mesh(&["run", "--listen", "127.0.0.1:0", &format!("api={nobody}")]).spawn().unwrap();
+    let mut out = BufReader::new(run.stderr.take().unwrap());
+    let text = until(&mut out, "Ctrl-C ends it");
+    let address = text.split("listening on ").nth(1).unwrap().split(' ').next().unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    for _ in 0..5 {
+        client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").unwrap();
+    }
+    let told = until(&mut out, "circuit api: closed -> open: ");
+    assert!(told.contains("service-mesh: warn: circuit api"), "{told}");
     interrupt(&run);
     assert_eq!(run.wait().unwrap().code(), Some(0));
 }

@@ -7,7 +7,7 @@ use service_mesh_proxy::Phase;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::client::Client;
-use crate::sidecar::{leased, serve, serve_api};
+use crate::sidecar::{leased, serve, serve_api, serve_on};
 use crate::upstream::{Upstream, field, response};
 
 #[tokio::test]
@@ -199,6 +199,45 @@ async fn a_web_socket_becomes_a_tunnel() {
     upstream.seen.has_ended(1).await;
     while counted() != (Some(0), 0) {
         tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_counts_among_the_connections_for_as_long_as_it_lasts() {
+    let upstream = Upstream::start(|mut wire| async move {
+        wire.head().await;
+        wire.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n").await;
+        wire.bytes(3).await;
+        wire.hang().await;
+    })
+    .await;
+    let sidecar = serve_api(&[&upstream], "limits.connections = 1\ntimeouts.attempt_seconds = 1");
+    let mut client = sidecar.connect().await;
+    client.send(UPGRADE).await;
+    assert_eq!(client.reply().await.unwrap().status, 101);
+    assert_eq!(sidecar.connect().await.get("/").await.refused(), Some("overloaded"));
+    client.reset();
+    while sidecar.sidecar.in_flight("api") != Some(0) {
+        tokio::task::yield_now().await;
+    }
+    let mut client = sidecar.connect().await;
+    client.send(UPGRADE).await;
+    assert_eq!(client.reply().await.unwrap().status, 101);
+}
+
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+
+#[tokio::test]
+async fn a_connection_that_lies_idle_with_one_thread_does_not_keep_the_others_from_asking() {
+    let upstream = Upstream::answering(response("200 OK", "well")).await;
+    let policy = format!(
+        "[listeners.web]\naddress = '127.0.0.1:0'\n[services.api]\nlimits.connections = 1\n{}",
+        crate::sidecar::instances("api", &[&upstream])
+    );
+    let sidecar = serve_on(service_mesh_proxy::Sidecar::from_policy(&policy).unwrap(), 4);
+    // The system spreads them; that all come to one thread would be one case in a billion.
+    for _ in 0..16 {
+        assert_eq!(sidecar.connect().await.get("/").await.text(), "well");
     }
 }
 

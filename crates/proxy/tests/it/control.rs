@@ -44,7 +44,7 @@ pub(crate) fn run(name: &str, policy: &str) -> Whole {
     let sidecar = Sidecar::from_policy(&text).unwrap_or_else(|error| panic!("{text}\n{error}"));
     let (shutdown, drain) = Shutdown::new();
     let (listeners, threads) = Server::bind(&sidecar, 2).unwrap().start(&drain).unwrap().split();
-    let control = Control::start(&sidecar, shutdown, listeners.applying(&sidecar)).unwrap().following(&file, text);
+    let control = Control::start(&sidecar, shutdown, listeners.applying()).unwrap().following(&file, text);
     let (signals, given) = Signals::given();
     Whole { sidecar, file, address, admin, signals, control: tokio::spawn(control.run(given)), threads, _ports: ports }
 }
@@ -89,9 +89,13 @@ impl Whole {
     }
 
     pub(crate) async fn page(&self, path: &str) -> Value {
+        serde_json::from_str(&self.text(path).await).unwrap()
+    }
+
+    async fn text(&self, path: &str) -> String {
         let mut client = Client::connect(self.admin).await;
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
-        serde_json::from_slice(&client.reply().await.unwrap().body).unwrap()
+        client.reply().await.unwrap().text().to_owned()
     }
 
     pub(crate) async fn ended(self, signal: Signal) -> Ended {
@@ -159,6 +163,75 @@ async fn a_file_that_is_half_written_takes_nothing_away() {
         tokio::task::yield_now().await;
     }
     assert_eq!(whole.ended(Signal::Interrupt).await, Ended::Clean);
+}
+
+#[tokio::test]
+async fn what_is_no_call_is_counted_and_logged_too() {
+    let upstream = Upstream::start(|mut wire| async move { wire.hang().await }).await;
+    let log = std::env::temp_dir().join(format!("service-mesh-refusals-{}.jsonl", std::process::id()));
+    let policy = format!(
+        "[access_log]\nmode = 'all'\npath = '{}'\n[listeners.web.limits]\nconnections = 5\nheader_seconds = 0.05\n\
+         [services.api]\nlimits = {{ in_flight = 1, queue = 0 }}\n{}[[routes]]\nservice = 'api'\npath_prefix = '/api'",
+        log.display(),
+        instances("api", &[&upstream])
+    );
+    let whole = run("refusals", &policy);
+    let mut inside = Client::connect(whole.address).await;
+    inside.send("GET /api HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
+    while whole.sidecar.in_flight("api") != Some(1) {
+        tokio::task::yield_now().await;
+    }
+    let mut other = Client::connect(whole.address).await;
+    assert_eq!(other.get("/api").await.refused(), Some("overloaded"));
+    assert_eq!(other.get("/api").await.refused(), Some("overloaded"));
+    assert_eq!(other.get("/").await.refused(), Some("no_route"));
+    let mut slow = Client::connect(whole.address).await;
+    slow.send("GET / HT").await;
+    assert_eq!(slow.reply().await.unwrap().status, 408);
+    let mut large = Client::connect(whole.address).await;
+    large.send(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(70_000))).await;
+    assert_eq!(large.reply().await.unwrap().status, 431);
+    let mut strange = Client::connect(whole.address).await;
+    strange.send("GET / HTTP/1.1\r\nHost a\r\n\r\n").await;
+    assert_eq!(strange.reply().await.unwrap().status, 400);
+    for client in [&mut slow, &mut large, &mut strange] {
+        assert_eq!(client.byte().await, None);
+    }
+    // Those have ended; two are there, and there is room for three more.
+    let until = |what: &'static str| {
+        let whole = &whole;
+        async move { while !whole.text("/metrics").await.contains(what) {} }
+    };
+    until("service_mesh_client_connections{listener=\"web\"} 2\n").await;
+    let more = [
+        Client::connect(whole.address).await,
+        Client::connect(whole.address).await,
+        Client::connect(whole.address).await,
+    ];
+    until("service_mesh_client_connections{listener=\"web\"} 5\n").await;
+    assert!(Client::connect(whole.address).await.reply().await.is_none());
+    let metrics = whole.text("/metrics").await;
+    for line in [
+        "service_mesh_requests_in_flight{service=\"api\"} 1",
+        "service_mesh_requests_queued{service=\"api\"} 0",
+        "service_mesh_upstream_connections{service=\"api\"} 1",
+        "service_mesh_requests_refused_total{service=\"api\",reason=\"overloaded\"} 2",
+        "service_mesh_requests_refused_total{service=\"\",reason=\"no_route\"} 1",
+        "service_mesh_requests_refused_total{service=\"\",reason=\"bad_request\"} 3",
+        "service_mesh_client_connections_refused_total{listener=\"web\"} 1",
+    ] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{line} is missing in {metrics}");
+    }
+    drop((inside, other, more));
+    assert_eq!(whole.ended(Signal::Interrupt).await, Ended::Clean);
+    let text = std::fs::read_to_string(&log).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let unread: Vec<Value> = lines.filter(|line| line["method"].is_null()).collect();
+    let mut statuses: Vec<u64> = unread.iter().map(|line| line["status"].as_u64().unwrap()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [400, 408, 431], "{text}");
+    assert!(unread.iter().all(|line| line["refused"] == "bad_request" && line["client"] == "127.0.0.1"), "{text}");
+    std::fs::remove_file(&log).unwrap();
 }
 
 #[tokio::test]

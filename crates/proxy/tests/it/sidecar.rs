@@ -25,7 +25,12 @@ pub(crate) fn serve(policy: &str) -> Running {
 
 /// One that is made already, at its first listener.
 pub(crate) fn serve_sidecar(sidecar: Sidecar) -> Running {
-    let server = Server::bind(&sidecar, 1).unwrap();
+    serve_on(sidecar, 1)
+}
+
+/// The same, on so many threads.
+pub(crate) fn serve_on(sidecar: Sidecar, threads: usize) -> Running {
+    let server = Server::bind(&sidecar, threads).unwrap();
     let address = server.addresses()[0].1;
     let (shutdown, drain): (Shutdown, Drain) = Shutdown::new();
     let serving = Some(server.start(&drain).unwrap());
