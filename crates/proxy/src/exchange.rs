@@ -18,6 +18,7 @@ use crate::drain::{Drain, Phase};
 use crate::forward::{Forward, Head, TIMEOUT};
 use crate::guard::scan::Finding;
 use crate::guard::{self, Authority, Fault};
+use crate::headers::present::Present;
 use crate::headers::{forwarded, hop_by_hop, via};
 use crate::listener::Listener;
 use crate::outgoing::{Exchange, Outgoing, Relayed};
@@ -123,12 +124,15 @@ async fn serve(client: &Client, request: Request<Incoming>, record: &mut Option<
     if let Some(fault) = client.finding.of_request(client.served.fetch_add(1, Ordering::Relaxed)) {
         return Err(fault.into());
     }
-    let authority = guard::check(&parts)?;
+    let present = Present::of(&parts.headers);
+    let authority = guard::check(&parts, present)?;
     if let Some(record) = record {
         authority.host().clone_into(&mut record.told().host);
     }
     let service = route(client, &parts, &authority)?;
-    if let Some(response) = last_hop(&mut parts)? {
+    if present.has(Present::MAX_FORWARDS)
+        && let Some(response) = last_hop(&mut parts)?
+    {
         return Ok(Served::Own(response));
     }
     let limits = [client.listener.limits.body_bytes(), service.limits.body_bytes()];
@@ -138,7 +142,7 @@ async fn serve(client: &Client, request: Request<Incoming>, record: &mut Option<
         return Err(refusal.of_service(service.name()).closing());
     }
     let upgrade = upgrade::take(&mut parts, &body);
-    let (head, body) = prepare(client, parts, body, &authority, upgrade.is_some(), limit);
+    let (head, body) = prepare(client, parts, present, body, &authority, upgrade.is_some(), limit);
     if let Some(record) = record {
         record.told().trace = head.trace;
     }
@@ -183,24 +187,31 @@ fn last_hop(parts: &mut Parts) -> Result<Option<Response<Bytes>>, Refusal> {
     }
 }
 
+/// So many fields of our own a request gets at most.
+const OURS: usize = 8;
+
 /// Makes of the client's request what the service is sent.
 fn prepare(
     client: &Client,
     parts: Parts,
+    present: Present,
     body: Incoming,
     authority: &Authority,
     wants_upgrade: bool,
     limit: Option<u64>,
 ) -> (Head, Replay) {
     let Parts { method, uri, version, mut headers, .. } = parts;
-    let takes_trailers = hop_by_hop::takes_trailers(&headers);
+    let takes_trailers = present.has(Present::TE) && hop_by_hop::takes_trailers(&headers);
     let upgrade = wants_upgrade.then(|| headers.get(http::header::UPGRADE).cloned()).flatten();
-    hop_by_hop::strip(&mut headers);
-    // The sidecar itself has answered it, with 100, or will not.
-    headers.remove(EXPECT);
-    let timeout = told_timeout(&mut headers);
-    let trace = TraceContext::take(&mut headers);
-    client.forwarded.sign(&mut headers, authority.field());
+    hop_by_hop::strip_present(&mut headers, present);
+    if present.has(Present::EXPECT) {
+        // The sidecar itself has answered it, with 100, or will not.
+        headers.remove(EXPECT);
+    }
+    let timeout = if present.has(Present::TIMEOUT) { told_timeout(&mut headers) } else { None };
+    let trace = if present.has(Present::TRACE) { TraceContext::take(&mut headers) } else { None };
+    headers.reserve(OURS);
+    client.forwarded.sign(&mut headers, present, authority.field());
     via::add(&mut headers, version);
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));

@@ -12,8 +12,8 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use service_mesh::Chance;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The length of a `traceparent` of version 00, and of what of a later one is known.
 const LENGTH: usize = 55;
