@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::access_log::Record;
+use crate::alarm::Alarm;
 use crate::drain::{Drain, Phase};
 use crate::forward::{Forward, Head, TIMEOUT};
 use crate::guard::scan::Finding;
@@ -39,6 +40,8 @@ pub(crate) struct Client {
     listener: Arc<Listener>,
     pulse: Arc<Pulse>,
     forwarded: forwarded::Client,
+    /// For what its requests wait for, one after the other.
+    alarm: Alarm,
     drain: Drain,
     /// What was noticed while its requests were read.
     pub(crate) finding: Arc<Finding>,
@@ -61,6 +64,7 @@ impl Client {
             listener: Arc::clone(listener),
             pulse: Arc::clone(pulse),
             forwarded: forwarded::Client::new(socket.peer()),
+            alarm: Alarm::default(),
             drain,
             finding: Arc::default(),
             served: AtomicU64::new(0),
@@ -146,7 +150,7 @@ async fn serve(client: &Client, request: Request<Incoming>, record: &mut Option<
     if let Some(record) = record {
         record.told().trace = head.trace;
     }
-    let response = Forward::new(&client.worker, &service, head, body).run().await?;
+    let response = Forward::new(&client.worker, &client.alarm, service, head, body).run().await?;
     Ok(Served::Relayed(response, upgrade))
 }
 
@@ -227,7 +231,8 @@ fn prepare(
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let body = Replay::new(body, limit, &client.pulse);
-    (Head { method, uri: origin_form(uri), headers, wants_upgrade, timeout, trace }, body)
+    let names_host = present.has(Present::HOST);
+    (Head { method, uri: origin_form(uri), headers, names_host, wants_upgrade, timeout, trace }, body)
 }
 
 /// How long the client says that it waits.

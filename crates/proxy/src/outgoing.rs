@@ -19,7 +19,6 @@ use crate::pulse::{Pulse, State};
 use crate::replay::Replay;
 use crate::service::Service;
 use crate::trace_context::SpanId;
-use crate::worker::Worker;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -55,7 +54,6 @@ pub(crate) struct Relayed {
 /// The way that the answer comes: it goes back to the pool when the answer has passed.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) worker: Arc<Worker>,
     pub(crate) service: Arc<Service>,
     pub(crate) instance: Arc<ServiceInstance>,
     pub(crate) link: Option<Link>,
@@ -116,7 +114,7 @@ impl Route {
         if let Some(link) = self.link.take()
             && self.request.is_complete()
         {
-            self.worker.pool.put(&self.service, &self.instance.host, self.instance.port, link);
+            link.lay_down();
         }
     }
 }

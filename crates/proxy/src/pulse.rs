@@ -138,6 +138,11 @@ impl Pulse {
         })
     }
 
+    /// The time of its thread, in ticks.
+    pub(crate) fn now(&self) -> u32 {
+        self.ticks.now()
+    }
+
     pub(crate) fn state(&self) -> State {
         match self.state.load(Ordering::Relaxed) {
             0 => State::Idle,

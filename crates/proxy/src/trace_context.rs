@@ -91,16 +91,6 @@ impl SpanId {
     pub(crate) fn draw(chance: &Chance) -> Self {
         Self(chance.bits().max(1))
     }
-
-    /// As a number, for an atomic; 0 stands for none.
-    pub(crate) fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// From that number.
-    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
-        (bits != 0).then_some(Self(bits))
-    }
 }
 
 impl fmt::Display for SpanId {

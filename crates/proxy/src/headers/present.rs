@@ -5,8 +5,8 @@
 //! there.
 
 use http::header::{
-    CONNECTION, EXPECT, FORWARDED, HeaderMap, HeaderName, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
 /// A set of fields, or of kinds of them.
@@ -31,6 +31,8 @@ impl Present {
     /// A name with an underscore, whatever it says.
     pub(crate) const UNDERSCORE: Self = Self(1 << 10);
 
+    pub(crate) const HOST: Self = Self(1 << 11);
+
     /// Those of this message.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         headers.keys().fold(Self::default(), |present, name| present.and(Self::kind(name)))
@@ -52,6 +54,7 @@ impl Present {
             TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
             UPGRADE | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION => Self::OTHER_HOP_BY_HOP,
             EXPECT => Self::EXPECT,
+            HOST => Self::HOST,
             VIA => Self::VIA,
             MAX_FORWARDS => Self::MAX_FORWARDS,
             FORWARDED => Self::CLAIM,
@@ -99,6 +102,6 @@ mod tests {
         assert_eq!(of(&trace_context::TRACESTATE), Present::TRACE);
         assert_eq!(of(&HeaderName::from_static("x_real_ip")), Present::UNDERSCORE);
         assert_eq!(of(&EXPECT).and(of(&VIA)).and(of(&MAX_FORWARDS)).0, 0b111 << 4);
-        assert_eq!(of(&http::header::HOST), Present::default());
+        assert_eq!((of(&HOST), of(&http::header::COOKIE)), (Present::HOST, Present::default()));
     }
 }
