@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake as _};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -138,6 +138,20 @@ impl Outgoing {
 }
 
 impl Relayed {
+    /// Whoever takes a piece wakes the task of the instance's connection, so that it brings the next; but after the last
+    /// piece of a body of known length nobody is there to bring anything, and the wake would be a look at everything for
+    /// nothing.
+    fn poll_incoming(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self { incoming, route, .. } = self;
+        let Some(link) = &route.link else { return Pin::new(incoming).poll_frame(context) };
+        let (frame, is_woken) = link.pulse.holding_back(|| Pin::new(&mut *incoming).poll_frame(context));
+        let is_last = matches!(frame, Poll::Ready(Some(Ok(_)))) && incoming.is_end_stream();
+        if is_woken && !is_last {
+            link.pulse.wake_by_ref();
+        }
+        frame
+    }
+
     fn finish(&mut self) {
         self.judge.succeed();
         self.route.give_back();
@@ -145,7 +159,7 @@ impl Relayed {
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
+        let frame = match self.poll_incoming(context) {
             Poll::Pending if self.judge.is_cut() => return Poll::Ready(Some(Err(Broken::Deadline))),
             Poll::Pending => {
                 self.judge.goes_on(true, context);
