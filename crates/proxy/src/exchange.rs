@@ -1,6 +1,7 @@
 //! One request of a client, and its answer.
 
 use std::convert::Infallible;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -73,12 +74,30 @@ impl Client {
 }
 
 /// Answers a request: with what the service says, or with why nobody asked it.
-pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Result<Response<Outgoing>, Infallible> {
+///
+/// The future is moved to where it is polled, and every connection keeps one: so it holds the request only as it goes on.
+pub(crate) fn answer(
+    client: &Client,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> {
     let mut exchange = Exchange::begin(&client.pulse);
     let log = client.worker.sidecar.access_log();
     let (method, uri) = (request.method(), request.uri());
     exchange.record = log.begin(&client.listener, client.forwarded.address(), method, uri);
-    let served = serve(client, request, &mut exchange.record).await;
+    let mut examined = examine(client, request, &mut exchange.record);
+    async move {
+        let served = match &mut examined {
+            Ok(Examined::GoesOn(forward, upgrade)) => {
+                forward.run().await.map(|response| Served::Relayed(response, upgrade.take()))
+            }
+            Ok(Examined::Answered(response)) => Ok(Served::Own(mem::take(response))),
+            Err(refusal) => Err(refusal.clone()),
+        };
+        Ok(conclude(client, served, exchange))
+    }
+}
+
+fn conclude(client: &Client, served: Result<Served, Refusal>, mut exchange: Exchange) -> Response<Outgoing> {
     if let Some(record) = &mut exchange.record {
         match &served {
             Ok(served) => served.tell(record),
@@ -95,12 +114,21 @@ pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Resul
         // So that its client looks for another place before this one is gone.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response)
+    response
+}
+
+/// A request against which nothing speaks.
+#[expect(clippy::large_enum_variant, reason = "it lies where it is run; a box would be an allocation for each request")]
+enum Examined<'a> {
+    /// To the service; with the client's end of the tunnel that it may become.
+    GoesOn(Forward<'a>, Option<OnUpgrade>),
+    /// It was for the sidecar.
+    Answered(Response<Bytes>),
 }
 
 enum Served {
     /// The service's answer, and the client's end of the tunnel that it may become.
-    Relayed(Response<Relayed>, Option<OnUpgrade>),
+    Relayed(Response<Box<Relayed>>, Option<OnUpgrade>),
     Own(Response<Bytes>),
 }
 
@@ -123,7 +151,11 @@ impl Served {
     }
 }
 
-async fn serve(client: &Client, request: Request<Incoming>, record: &mut Option<Record>) -> Result<Served, Refusal> {
+fn examine<'a>(
+    client: &'a Client,
+    request: Request<Incoming>,
+    record: &mut Option<Record>,
+) -> Result<Examined<'a>, Refusal> {
     let (mut parts, body) = request.into_parts();
     if let Some(fault) = client.finding.of_request(client.served.fetch_add(1, Ordering::Relaxed)) {
         return Err(fault.into());
@@ -137,7 +169,7 @@ async fn serve(client: &Client, request: Request<Incoming>, record: &mut Option<
     if present.has(Present::MAX_FORWARDS)
         && let Some(response) = last_hop(&mut parts)?
     {
-        return Ok(Served::Own(response));
+        return Ok(Examined::Answered(response));
     }
     let limits = [client.listener.limits.body_bytes(), service.limits.body_bytes()];
     let limit = limits.into_iter().flatten().min();
@@ -150,8 +182,7 @@ async fn serve(client: &Client, request: Request<Incoming>, record: &mut Option<
     if let Some(record) = record {
         record.told().trace = head.trace;
     }
-    let response = Forward::new(&client.worker, &client.alarm, service, head, body).run().await?;
-    Ok(Served::Relayed(response, upgrade))
+    Ok(Examined::GoesOn(Forward::new(&client.worker, &client.alarm, service, head, body), upgrade))
 }
 
 fn route(client: &Client, parts: &Parts, authority: &Authority) -> Result<Arc<Service>, Refusal> {
@@ -256,7 +287,7 @@ fn origin_form(uri: Uri) -> Uri {
 /// Makes of the service's answer what the client is sent.
 fn relayed(
     client: &Client,
-    response: Response<Relayed>,
+    response: Response<Box<Relayed>>,
     upgrade: Option<OnUpgrade>,
     exchange: Exchange,
 ) -> Response<Outgoing> {

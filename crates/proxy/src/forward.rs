@@ -140,7 +140,7 @@ impl<'a> Forward<'a> {
 
     /// Sends the request until an answer is final. Dropped meanwhile, the client went away: the attempt is cancelled,
     /// and its connection closed.
-    pub(crate) async fn run(mut self) -> Result<Response<Relayed>, Refusal> {
+    pub(crate) async fn run(&mut self) -> Result<Response<Box<Relayed>>, Refusal> {
         let limit = self.time_limit();
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut options = CallOptions::new();
@@ -190,7 +190,7 @@ impl<'a> Forward<'a> {
                         answered.discard(self.body.clone());
                     }
                     if !after.is_zero() {
-                        sleep(after).await;
+                        Box::pin(sleep(after)).await;
                     }
                 }
             }
@@ -257,7 +257,8 @@ impl<'a> Forward<'a> {
                 Err(failure) => return Err(failure),
             }
         }
-        let mut link = self.connect(instance, left).await?;
+        // Apart, for it is seldom needed, and larger than all the rest together.
+        let mut link = Box::pin(self.connect(instance, left)).await?;
         let response = self.send_by(&mut link, instance, left).await?;
         Ok(Answered { response, link })
     }
@@ -283,7 +284,7 @@ impl<'a> Forward<'a> {
         let was_sent = std::mem::replace(&mut self.was_sent, true);
         let sending = link.sender.try_send_request(self.request(instance, left));
         let result = match self.service.timeouts.header() {
-            Some(limit) => timeout(limit, sending).await.map_err(|_elapsed| Failure::Slow)?,
+            Some(limit) => Box::pin(timeout(limit, sending)).await.map_err(|_elapsed| Failure::Slow)?,
             None => sending.await,
         };
         match result {
@@ -326,17 +327,17 @@ impl<'a> Forward<'a> {
 
     /// The answer is the call's; where there is still an attempt to judge, its body decides.
     fn relay(
-        self,
+        &mut self,
         answered: Answered,
         instance: Arc<ServiceInstance>,
         attempts: u32,
         judge: Judge,
         entry: Entry,
-    ) -> Response<Relayed> {
+    ) -> Response<Box<Relayed>> {
         let Answered { response, link } = answered;
-        let Self { service, body: request, span, .. } = self;
-        let route = Route { service, instance, link: Some(link), request, attempts, span };
-        response.map(|incoming| Relayed { incoming, judge, route, entry: Some(entry) })
+        let (service, request) = (Arc::clone(&self.service), self.body.clone());
+        let route = Route { service, instance, link: Some(link), request, attempts, span: self.span };
+        response.map(|incoming| Box::new(Relayed { incoming, judge, route, entry: Some(entry) }))
     }
 
     fn signed(&self, refusal: Refusal, attempts: u32) -> Refusal {

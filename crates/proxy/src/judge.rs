@@ -32,7 +32,7 @@ pub(crate) struct Judge {
 #[derive(Debug)]
 enum Holding {
     Nothing,
-    Attempt(Box<Attempt<ServiceProxy>>),
+    Attempt(Attempt<ServiceProxy>),
     Watched(Arc<Watched>, AbortHandle),
 }
 
@@ -50,7 +50,7 @@ struct Watched {
 impl Judge {
     /// Holds the attempt.
     pub(crate) fn new(attempt: Attempt<ServiceProxy>, deadline: Option<Instant>) -> Self {
-        Self { holding: Holding::Attempt(Box::new(attempt)), deadline }
+        Self { holding: Holding::Attempt(attempt), deadline }
     }
 
     /// There is nothing to judge any more, but a deadline to keep.
@@ -71,16 +71,15 @@ impl Judge {
 
     fn settle(&mut self, answer: Answer) {
         let attempt = match std::mem::replace(&mut self.holding, Holding::Nothing) {
-            Holding::Nothing => None,
-            Holding::Attempt(attempt) => Some(attempt),
+            Holding::Nothing => return,
+            Holding::Attempt(attempt) => attempt,
             Holding::Watched(watched, task) => {
                 task.abort();
-                lock(&watched.attempt).take()
+                let Some(attempt) = lock(&watched.attempt).take() else { return };
+                *attempt
             }
         };
-        if let Some(attempt) = attempt {
-            let _no_way_back = attempt.settle(answer);
-        }
+        let _no_way_back = attempt.settle(answer);
     }
 
     /// More of the body is to come; the instance is waited for, or the client.
@@ -103,7 +102,7 @@ impl Judge {
 
     fn watch(&mut self) -> &Watched {
         let attempt = match std::mem::replace(&mut self.holding, Holding::Nothing) {
-            Holding::Attempt(attempt) => Some(attempt),
+            Holding::Attempt(attempt) => Some(Box::new(attempt)),
             _ => None,
         };
         let watched = Arc::new(Watched {

@@ -31,7 +31,7 @@ pub(crate) struct Outgoing {
 enum Content {
     /// The sidecar's own words.
     Own(Bytes),
-    Relayed(Relayed),
+    Relayed(Box<Relayed>),
 }
 
 /// For as long as it lives, the connection of the client serves a request.
@@ -127,7 +127,7 @@ impl Outgoing {
         Self { content: Content::Own(bytes), exchange }
     }
 
-    pub(crate) fn relayed(relayed: Relayed, mut exchange: Exchange) -> Self {
+    pub(crate) fn relayed(relayed: Box<Relayed>, mut exchange: Exchange) -> Self {
         let mut relayed = relayed;
         if relayed.incoming.is_end_stream() {
             relayed.finish();

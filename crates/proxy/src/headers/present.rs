@@ -28,7 +28,7 @@ impl Present {
     pub(crate) const TRACE: Self = Self(1 << 8);
     /// What tells for whom a request is forwarded.
     pub(crate) const CLAIM: Self = Self(1 << 9);
-    /// A name with an underscore, whatever it says.
+    /// A name with an underscore that may be read as one of those.
     pub(crate) const UNDERSCORE: Self = Self(1 << 10);
 
     pub(crate) const HOST: Self = Self(1 << 11);
@@ -64,13 +64,19 @@ impl Present {
 
     /// Of a name that has no constant which a pattern can be.
     fn other_kind(name: &str) -> Self {
-        match name {
-            "keep-alive" | "proxy-connection" | "http2-settings" => Self::OTHER_HOP_BY_HOP,
-            "x-service-mesh-timeout-ms" => Self::TIMEOUT,
-            "traceparent" | "tracestate" => Self::TRACE,
-            "x-real-ip" => Self::CLAIM,
-            _ if name.starts_with("x-forwarded-") => Self::CLAIM,
-            _ if name.as_bytes().contains(&b'_') => Self::UNDERSCORE,
+        // Most names are of no interest, and end here.
+        match name.as_bytes().first() {
+            Some(b'x') => match name {
+                "x-service-mesh-timeout-ms" => Self::TIMEOUT,
+                "x-real-ip" => Self::CLAIM,
+                _ if name.starts_with("x-forwarded-") => Self::CLAIM,
+                _ if name.as_bytes().contains(&b'_') => Self::UNDERSCORE,
+                _ => Self::default(),
+            },
+            Some(b't') if matches!(name, "traceparent" | "tracestate") => Self::TRACE,
+            Some(b'h' | b'k' | b'p') if matches!(name, "keep-alive" | "proxy-connection" | "http2-settings") => {
+                Self::OTHER_HOP_BY_HOP
+            }
             _ => Self::default(),
         }
     }
@@ -100,7 +106,11 @@ mod tests {
         assert_eq!(of(&forward::TIMEOUT), Present::TIMEOUT);
         assert_eq!(of(&trace_context::TRACEPARENT), Present::TRACE);
         assert_eq!(of(&trace_context::TRACESTATE), Present::TRACE);
-        assert_eq!(of(&HeaderName::from_static("x_real_ip")), Present::UNDERSCORE);
+        let dash = |byte: u8| if byte == b'-' { b'_' } else { byte };
+        for claim in forwarded::CLAIMS.iter().filter(|claim| claim.as_str().contains('-')) {
+            let alike: Vec<u8> = claim.as_str().bytes().map(dash).collect();
+            assert_eq!(of(&HeaderName::from_bytes(&alike).unwrap()), Present::UNDERSCORE, "{claim}");
+        }
         assert_eq!(of(&EXPECT).and(of(&VIA)).and(of(&MAX_FORWARDS)).0, 0b111 << 4);
         assert_eq!((of(&HOST), of(&http::header::COOKIE)), (Present::HOST, Present::default()));
     }
