@@ -145,8 +145,10 @@ impl Served {
         let route = &response.body().route;
         let told = record.told();
         (told.status, told.attempts, told.span) = (response.status().as_u16(), route.attempts, route.span);
-        told.service = Some(route.service.name().to_owned());
-        told.instance = Some(route.instance.id.clone());
+        if let Some((service, instance)) = &route.by {
+            told.service = Some(service.name().to_owned());
+            told.instance = Some(instance.id.clone());
+        }
         record.request(route.request.clone());
     }
 }
@@ -182,7 +184,8 @@ fn examine<'a>(
     if let Some(record) = record {
         record.told().trace = head.trace;
     }
-    Ok(Examined::GoesOn(Forward::new(&client.worker, &client.alarm, service, head, body), upgrade))
+    let forward = Forward::new(&client.worker, &client.alarm, service, head, body, record.is_some());
+    Ok(Examined::GoesOn(forward, upgrade))
 }
 
 fn route(client: &Client, parts: &Parts, authority: &Authority) -> Result<Arc<Service>, Refusal> {

@@ -54,6 +54,7 @@ pub(crate) struct Forward<'a> {
     service: Arc<Service>,
     head: Head,
     body: Replay,
+    is_told: bool,
     /// Something of the request may have reached an instance.
     was_sent: bool,
     /// What the last attempt was told of its trace.
@@ -127,15 +128,16 @@ impl Standing {
 }
 
 impl<'a> Forward<'a> {
-    /// The alarm is that of the task which will run it.
+    /// The alarm is that of the task which will run it. The answer says who gave it if that is to be told.
     pub(crate) fn new(
         worker: &'a Arc<Worker>,
         alarm: &'a Alarm,
         service: Arc<Service>,
         head: Head,
         body: Replay,
+        is_told: bool,
     ) -> Self {
-        Self { worker, alarm, service, head, body, was_sent: false, span: None }
+        Self { worker, alarm, service, head, body, is_told, was_sent: false, span: None }
     }
 
     /// Sends the request until an answer is final. Dropped meanwhile, the client went away: the attempt is cancelled,
@@ -151,7 +153,7 @@ impl<'a> Forward<'a> {
         let entry = self.enter(limit).await?;
         loop {
             let attempt = call.admit().map_err(|refused| self.refused(&refused))?;
-            let (number, instance) = (attempt.number(), Arc::clone(attempt.target().instance()));
+            let number = attempt.number();
             let result = self.attempt(&attempt).await;
             if let Some(fault) = self.body.fault() {
                 // Nobody but the client is to blame, and the attempt is dropped.
@@ -160,9 +162,9 @@ impl<'a> Forward<'a> {
             let answer = match &result {
                 Ok(answered) => match Standing::of(answered.response.status()) {
                     Standing::Good => {
-                        let judge = Judge::new(attempt, deadline);
                         let Ok(answered) = result else { unreachable!("it was looked at above") };
-                        return Ok(self.relay(answered, instance, number, judge, entry));
+                        let by = self.is_told.then(|| Arc::clone(attempt.target().instance()));
+                        return Ok(self.relay(answered, by, number, Judge::new(attempt, deadline), entry));
                     }
                     Standing::Neutral => Answer::neutral(),
                     Standing::Failed { may_pass } => {
@@ -174,10 +176,10 @@ impl<'a> Forward<'a> {
                 Err(Failure::Connections) => return Err(self.overloaded("all connections to the instances are in use")),
                 Err(_) => Answer::failure().retryable(self.may_repeat()),
             };
-            let timed_out = attempt.timed_out();
+            let (instance, timed_out) = (Arc::clone(attempt.target().instance()), attempt.timed_out());
             match (attempt.settle(answer), result) {
                 (Verdict::Return | Verdict::Refused(_), Ok(answered)) => {
-                    return Ok(self.relay(answered, instance, number, Judge::none(deadline), entry));
+                    return Ok(self.relay(answered, Some(instance), number, Judge::none(deadline), entry));
                 }
                 (Verdict::Return, Err(failure)) => {
                     let refusal = failure.refusal(&timed_out).at_instance(&instance.id);
@@ -329,14 +331,14 @@ impl<'a> Forward<'a> {
     fn relay(
         &mut self,
         answered: Answered,
-        instance: Arc<ServiceInstance>,
+        by: Option<Arc<ServiceInstance>>,
         attempts: u32,
         judge: Judge,
         entry: Entry,
     ) -> Response<Box<Relayed>> {
         let Answered { response, link } = answered;
-        let (service, request) = (Arc::clone(&self.service), self.body.clone());
-        let route = Route { service, instance, link: Some(link), request, attempts, span: self.span };
+        let by = by.map(|instance| (Arc::clone(&self.service), instance));
+        let route = Route { by, link: Some(link), request: self.body.clone(), attempts, span: self.span };
         response.map(|incoming| Box::new(Relayed { incoming, judge, route, entry: Some(entry) }))
     }
 

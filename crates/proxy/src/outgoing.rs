@@ -54,8 +54,8 @@ pub(crate) struct Relayed {
 /// The way that the answer comes: it goes back to the pool when the answer has passed.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) service: Arc<Service>,
-    pub(crate) instance: Arc<ServiceInstance>,
+    /// Who has answered, where the access log wants to know.
+    pub(crate) by: Option<(Arc<Service>, Arc<ServiceInstance>)>,
     pub(crate) link: Option<Link>,
     pub(crate) request: Replay,
     /// Which attempt of the call it was.

@@ -14,7 +14,8 @@ use std::time::Duration;
 use service_mesh::ListenerLimitsConfig;
 
 /// How often one looks; a wait may last so much longer than its limit.
-pub(crate) const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK: Duration = Duration::from_millis(TICK_MILLIS);
+const TICK_MILLIS: u64 = 250;
 
 /// The coarse clock of one thread, in ticks since it began.
 #[derive(Debug, Default)]
@@ -35,7 +36,8 @@ impl Ticks {
 
 /// So many ticks are at least this long.
 pub(crate) fn ticks(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis().div_ceil(TICK.as_millis()) + 1).unwrap_or(u32::MAX)
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    u32::try_from(millis.div_ceil(TICK_MILLIS) + 1).unwrap_or(u32::MAX)
 }
 
 /// What a connection is about.

@@ -200,8 +200,13 @@ impl ServiceProxy {
         let watch = (!observers.are_none()).then(|| {
             Watch::new(Arc::clone(&self.0.name), observers.clone(), environment.clone(), &mut roster.moment())
         });
-        let idle = telling.is_none() && watch.is_none();
-        (!idle).then(|| Box::new(Baggage { telling, watch, ..Baggage::default() }))
+        if telling.is_none() && watch.is_none() {
+            return None;
+        }
+        // Filled where it lies: it is large, and would be copied twice on the way there.
+        let mut baggage = Box::<Baggage>::default();
+        (baggage.telling, baggage.watch) = (telling, watch);
+        Some(baggage)
     }
 
     fn telling<C>(&self, roster: &Roster, options: &CallOptions<C>) -> Option<Telling> {
