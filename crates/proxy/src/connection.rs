@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
@@ -74,6 +74,8 @@ fn unread(order: Order, ended: hyper::Result<()>) -> Option<StatusCode> {
 /// Drives a connection to an instance to its end.
 pub(crate) async fn drive(connection: impl Future, pulse: Arc<Pulse>) {
     let mut connection = pin!(connection);
+    // So that a wake for nothing can be kept back.
+    let waker = Waker::from(Arc::clone(&pulse));
     let mut is_heard = false;
     poll_fn(|context| {
         if !std::mem::replace(&mut is_heard, true) {
@@ -81,7 +83,7 @@ pub(crate) async fn drive(connection: impl Future, pulse: Arc<Pulse>) {
         }
         match pulse.present_order() {
             Order::Cut => Poll::Ready(()),
-            _ => connection.as_mut().poll(context).map(drop),
+            _ => connection.as_mut().poll(&mut Context::from_waker(&waker)).map(drop),
         }
     })
     .await;

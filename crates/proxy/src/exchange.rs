@@ -1,6 +1,7 @@
 //! One request of a client, and its answer.
 
 use std::convert::Infallible;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,10 +15,12 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::access_log::Record;
+use crate::alarm::Alarm;
 use crate::drain::{Drain, Phase};
 use crate::forward::{Forward, Head, TIMEOUT};
 use crate::guard::scan::Finding;
 use crate::guard::{self, Authority, Fault};
+use crate::headers::present::Present;
 use crate::headers::{forwarded, hop_by_hop, via};
 use crate::listener::Listener;
 use crate::outgoing::{Exchange, Outgoing, Relayed};
@@ -38,6 +41,8 @@ pub(crate) struct Client {
     listener: Arc<Listener>,
     pulse: Arc<Pulse>,
     forwarded: forwarded::Client,
+    /// For what its requests wait for, one after the other.
+    alarm: Alarm,
     drain: Drain,
     /// What was noticed while its requests were read.
     pub(crate) finding: Arc<Finding>,
@@ -60,6 +65,7 @@ impl Client {
             listener: Arc::clone(listener),
             pulse: Arc::clone(pulse),
             forwarded: forwarded::Client::new(socket.peer()),
+            alarm: Alarm::default(),
             drain,
             finding: Arc::default(),
             served: AtomicU64::new(0),
@@ -80,12 +86,30 @@ impl Client {
 }
 
 /// Answers a request: with what the service says, or with why nobody asked it.
-pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Result<Response<Outgoing>, Infallible> {
+///
+/// The future is moved to where it is polled, and every connection keeps one: so it holds the request only as it goes on.
+pub(crate) fn answer(
+    client: &Client,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> {
     let mut exchange = Exchange::begin(&client.pulse);
     let log = client.worker.sidecar.access_log();
     let (method, uri) = (request.method(), request.uri());
     exchange.record = log.begin(&client.listener, client.forwarded.address(), Some((method, uri)));
-    let served = serve(client, request, &mut exchange.record).await;
+    let mut examined = examine(client, request, &mut exchange.record);
+    async move {
+        let served = match &mut examined {
+            Ok(Examined::GoesOn(forward, upgrade)) => {
+                forward.run().await.map(|response| Served::Relayed(response, upgrade.take()))
+            }
+            Ok(Examined::Answered(response)) => Ok(Served::Own(mem::take(response))),
+            Err(refusal) => Err(refusal.clone()),
+        };
+        Ok(conclude(client, served, exchange))
+    }
+}
+
+fn conclude(client: &Client, served: Result<Served, Refusal>, mut exchange: Exchange) -> Response<Outgoing> {
     if let Err(refusal) = &served {
         client.worker.sidecar.refuses(refusal.service.as_deref(), refusal.reason);
     }
@@ -106,12 +130,21 @@ pub(crate) async fn answer(client: &Client, request: Request<Incoming>) -> Resul
         // So that its client looks for another place before this one is gone.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response)
+    response
+}
+
+/// A request against which nothing speaks.
+#[expect(clippy::large_enum_variant, reason = "it lies where it is run; a box would be an allocation for each request")]
+enum Examined<'a> {
+    /// To the service; with the client's end of the tunnel that it may become.
+    GoesOn(Forward<'a>, Option<OnUpgrade>),
+    /// It was for the sidecar.
+    Answered(Response<Bytes>),
 }
 
 enum Served {
     /// The service's answer, and the client's end of the tunnel that it may become.
-    Relayed(Response<Relayed>, Option<OnUpgrade>),
+    Relayed(Response<Box<Relayed>>, Option<OnUpgrade>),
     Own(Response<Bytes>),
 }
 
@@ -128,24 +161,33 @@ impl Served {
         let route = &response.body().route;
         let told = record.told();
         (told.status, told.attempts, told.span) = (response.status().as_u16(), route.attempts, route.span);
-        told.service = Some(route.service.name().to_owned());
-        told.instance = Some(route.instance.id.clone());
+        if let Some((service, instance)) = &route.by {
+            told.service = Some(service.name().to_owned());
+            told.instance = Some(instance.id.clone());
+        }
         record.request(route.request.clone());
     }
 }
 
-async fn serve(client: &Client, request: Request<Incoming>, record: &mut Option<Record>) -> Result<Served, Refusal> {
+fn examine<'a>(
+    client: &'a Client,
+    request: Request<Incoming>,
+    record: &mut Option<Record>,
+) -> Result<Examined<'a>, Refusal> {
     let (mut parts, body) = request.into_parts();
     if let Some(fault) = client.finding.of_request(client.served.fetch_add(1, Ordering::Relaxed)) {
         return Err(fault.into());
     }
-    let authority = guard::check(&parts)?;
+    let present = Present::of(&parts.headers);
+    let authority = guard::check(&parts, present)?;
     if let Some(record) = record {
         authority.host().clone_into(&mut record.told().host);
     }
     let service = route(client, &parts, &authority)?;
-    if let Some(response) = last_hop(&mut parts)? {
-        return Ok(Served::Own(response));
+    if present.has(Present::MAX_FORWARDS)
+        && let Some(response) = last_hop(&mut parts)?
+    {
+        return Ok(Examined::Answered(response));
     }
     let limits = [client.listener.limits.body_bytes(), service.limits.body_bytes()];
     let limit = limits.into_iter().flatten().min();
@@ -154,13 +196,13 @@ async fn serve(client: &Client, request: Request<Incoming>, record: &mut Option<
         return Err(refusal.of_service(service.name()).closing());
     }
     let upgrade = upgrade::take(&mut parts, &body);
-    let head = prepare(client, parts, &body, &authority, upgrade.is_some());
+    let head = prepare(client, parts, present, &body, &authority, upgrade.is_some());
     let body = Replay::new(body, limit, service.kept_bytes, &client.pulse);
     if let Some(record) = record {
         record.told().trace = head.trace;
     }
-    let response = Forward::new(&client.worker, &service, head, body).run().await?;
-    Ok(Served::Relayed(response, upgrade))
+    let forward = Forward::new(&client.worker, &client.alarm, service, head, body, record.is_some());
+    Ok(Examined::GoesOn(forward, upgrade))
 }
 
 fn route(client: &Client, parts: &Parts, authority: &Authority) -> Result<Arc<Service>, Refusal> {
@@ -200,17 +242,30 @@ fn last_hop(parts: &mut Parts) -> Result<Option<Response<Bytes>>, Refusal> {
     }
 }
 
+/// So many fields of our own a request gets at most.
+const OURS: usize = 8;
+
 /// Makes of the client's request what the service is sent.
-fn prepare(client: &Client, parts: Parts, body: &Incoming, authority: &Authority, wants_upgrade: bool) -> Head {
+fn prepare(
+    client: &Client,
+    parts: Parts,
+    present: Present,
+    body: &Incoming,
+    authority: &Authority,
+    wants_upgrade: bool,
+) -> Head {
     let Parts { method, uri, version, mut headers, .. } = parts;
-    let takes_trailers = hop_by_hop::takes_trailers(&headers);
+    let takes_trailers = present.has(Present::TE) && hop_by_hop::takes_trailers(&headers);
     let upgrade = wants_upgrade.then(|| headers.get(http::header::UPGRADE).cloned()).flatten();
-    hop_by_hop::strip(&mut headers);
-    // The sidecar itself has answered it, with 100, or will not.
-    headers.remove(EXPECT);
-    let timeout = told_timeout(&mut headers, &client.forwarded);
-    let trace = TraceContext::take(&mut headers);
-    client.forwarded.sign(&mut headers, authority.field());
+    hop_by_hop::strip_present(&mut headers, present);
+    if present.has(Present::EXPECT) {
+        // The sidecar itself has answered it, with 100, or will not.
+        headers.remove(EXPECT);
+    }
+    let timeout = if present.has(Present::TIMEOUT) { told_timeout(&mut headers, &client.forwarded) } else { None };
+    let trace = if present.has(Present::TRACE) { TraceContext::take(&mut headers) } else { None };
+    headers.reserve(OURS);
+    client.forwarded.sign(&mut headers, present, authority.field());
     via::add(&mut headers, version);
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -225,7 +280,8 @@ fn prepare(client: &Client, parts: Parts, body: &Incoming, authority: &Authority
         headers.remove(CONTENT_LENGTH);
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    Head { method, uri: origin_form(uri), headers, wants_upgrade, timeout, trace }
+    let names_host = present.has(Present::HOST);
+    Head { method, uri: origin_form(uri), headers, names_host, wants_upgrade, timeout, trace }
 }
 
 /// How long the client says that it waits. It is believed where `Forwarded` is: an attempt that outlasts it is a failure
@@ -250,7 +306,7 @@ fn origin_form(uri: Uri) -> Uri {
 /// Makes of the service's answer what the client is sent.
 fn relayed(
     client: &Client,
-    response: Response<Relayed>,
+    response: Response<Box<Relayed>>,
     upgrade: Option<OnUpgrade>,
     exchange: Exchange,
 ) -> Response<Outgoing> {

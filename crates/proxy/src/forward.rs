@@ -6,9 +6,8 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::header::{HOST, TRANSFER_ENCODING};
@@ -20,6 +19,7 @@ use service_mesh::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::alarm::Alarm;
 use crate::judge::Judge;
 use crate::limits::{Entry, Full};
 use crate::outgoing::{Relayed, Route};
@@ -53,17 +53,15 @@ const SHORT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Forward<'a> {
     worker: &'a Arc<Worker>,
-    service: &'a Arc<Service>,
+    alarm: &'a Alarm,
+    service: Arc<Service>,
     head: Head,
     body: Replay,
+    is_told: bool,
     /// Something of the request may have reached an instance.
-    ///
-    /// Ordering: Relaxed; only the task of the request writes and reads it.
-    was_sent: AtomicBool,
-    /// What the last attempt was told of its trace; 0 for nothing.
-    ///
-    /// Ordering: Relaxed; only the task of the request writes and reads it.
-    span: AtomicU64,
+    was_sent: bool,
+    /// What the last attempt was told of its trace.
+    span: Option<SpanId>,
 }
 
 /// What every attempt sends first.
@@ -73,6 +71,8 @@ pub(crate) struct Head {
     /// In origin form, or `*`.
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
+    /// There is a `Host` among them.
+    pub(crate) names_host: bool,
     /// It asks for another protocol.
     pub(crate) wants_upgrade: bool,
     /// How long the client says that it will wait.
@@ -85,7 +85,7 @@ pub(crate) struct Head {
 #[derive(Debug)]
 struct Answered {
     response: Response<Incoming>,
-    route: Route,
+    link: Link,
 }
 
 /// Why there is no answer.
@@ -119,13 +119,21 @@ const fn outcome_of(status: StatusCode) -> Outcome {
 }
 
 impl<'a> Forward<'a> {
-    pub(crate) fn new(worker: &'a Arc<Worker>, service: &'a Arc<Service>, head: Head, body: Replay) -> Self {
-        Self { worker, service, head, body, was_sent: AtomicBool::new(false), span: AtomicU64::new(0) }
+    /// The alarm is that of the task which will run it. The answer says who gave it if that is to be told.
+    pub(crate) fn new(
+        worker: &'a Arc<Worker>,
+        alarm: &'a Alarm,
+        service: Arc<Service>,
+        head: Head,
+        body: Replay,
+        is_told: bool,
+    ) -> Self {
+        Self { worker, alarm, service, head, body, is_told, was_sent: false, span: None }
     }
 
     /// Sends the request until an answer is final. Dropped meanwhile, the client went away: the attempt is cancelled,
     /// and its connection closed.
-    pub(crate) async fn run(self) -> Result<Response<Relayed>, Refusal> {
+    pub(crate) async fn run(&mut self) -> Result<Response<Box<Relayed>>, Refusal> {
         let limit = self.time_limit();
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut options = CallOptions::new();
@@ -136,6 +144,7 @@ impl<'a> Forward<'a> {
         let entry = self.enter(limit).await?;
         loop {
             let attempt = call.admit().map_err(|refused| self.refused(&refused))?;
+            let number = attempt.number();
             let result = self.attempt(&attempt).await;
             if let Some(fault) = self.body.fault() {
                 // Nobody but the client is to blame, and the attempt is dropped.
@@ -147,9 +156,9 @@ impl<'a> Forward<'a> {
                     let may_pass = self.may_pass(status);
                     let answer = match outcome_of(status) {
                         Outcome::Success if !may_pass => {
-                            let judge = Judge::new(attempt, deadline);
                             let Ok(answered) = result else { unreachable!("it was looked at above") };
-                            return Ok(relay(answered, judge, entry));
+                            let by = self.is_told.then(|| Arc::clone(attempt.target().instance()));
+                            return Ok(self.relay(answered, by, number, Judge::new(attempt, deadline), entry));
                         }
                         Outcome::Success => Answer::success(),
                         Outcome::Failure => Answer::failure(),
@@ -162,11 +171,10 @@ impl<'a> Forward<'a> {
                 Err(Failure::Connections) => return Err(self.overloaded("all connections to the instances are in use")),
                 Err(_) => Answer::failure().retryable(self.may_repeat()),
             };
-            let (number, instance) = (attempt.number(), Arc::clone(attempt.target().instance()));
-            let timed_out = attempt.timed_out();
+            let (instance, timed_out) = (Arc::clone(attempt.target().instance()), attempt.timed_out());
             match (attempt.settle(answer), result) {
                 (Verdict::Return | Verdict::Refused(_), Ok(answered)) => {
-                    return Ok(relay(answered, Judge::none(deadline), entry));
+                    return Ok(self.relay(answered, Some(instance), number, Judge::none(deadline), entry));
                 }
                 (Verdict::Return, Err(failure)) => {
                     let refusal = failure.refusal(&timed_out).at_instance(&instance.id);
@@ -176,10 +184,10 @@ impl<'a> Forward<'a> {
                 (Verdict::Retry { after, call: next }, result) => {
                     call = next;
                     if let Ok(answered) = result {
-                        answered.discard();
+                        answered.discard(self.body.clone());
                     }
                     if !after.is_zero() {
-                        sleep(after).await;
+                        Box::pin(sleep(after)).await;
                     }
                 }
             }
@@ -203,15 +211,11 @@ impl<'a> Forward<'a> {
         })
     }
 
-    fn was_sent(&self) -> bool {
-        self.was_sent.load(Ordering::Relaxed)
-    }
-
     /// Whether the request may be sent again.
     //= https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
     //# A proxy MUST NOT automatically retry non-idempotent requests.
     fn may_repeat(&self) -> bool {
-        !self.was_sent() || (self.head.method.is_idempotent() && self.body.is_repeatable())
+        !self.was_sent || (self.head.method.is_idempotent() && self.body.is_repeatable())
     }
 
     /// Whether another instance is asked after an answer with this status.
@@ -221,57 +225,52 @@ impl<'a> Forward<'a> {
     }
 
     /// Sends the request to the instance of this attempt, in the time that it has.
-    async fn attempt(&self, attempt: &Attempt<ServiceProxy>) -> Result<Answered, Failure> {
-        let (instance, left) = (attempt.instance(), attempt.time_left());
-        let sending = self.send(instance, left);
-        let (response, link) = match left {
-            Some(left) => timeout(left, sending).await.unwrap_or(Err(Failure::TimedOut))?,
+    async fn attempt(&mut self, attempt: &Attempt<ServiceProxy>) -> Result<Answered, Failure> {
+        let (alarm, left) = (self.alarm, attempt.time_left());
+        let wants_upgrade = self.head.wants_upgrade;
+        // Not moved from here: it is large.
+        let mut sending = pin!(self.send(attempt.instance(), left));
+        let answered = match left {
+            Some(left) => {
+                let answered = alarm.within(Instant::now() + left, sending.as_mut()).await;
+                answered.unwrap_or(Err(Failure::TimedOut))?
+            }
             None => sending.await?,
         };
-        self.check(&response)?;
-        let route = Route {
-            worker: Arc::clone(self.worker),
-            service: Arc::clone(self.service),
-            instance: Arc::clone(attempt.target().instance()),
-            link: Some(link),
-            request: self.body.clone(),
-            attempts: attempt.number(),
-            span: SpanId::from_bits(self.span.load(Ordering::Relaxed)),
-        };
-        Ok(Answered { response, route })
+        check(&answered.response, wants_upgrade)?;
+        Ok(answered)
     }
 
     /// By a connection that waits in the pool, or by a new one.
     ///
     /// One that waited may have been closed by the instance at this very moment. If nothing was sent on it, or if what
     /// was sent may be repeated, it is replaced by another; that says nothing about the instance and costs no attempt.
-    async fn send(
-        &self,
-        instance: &ServiceInstance,
-        left: Option<Duration>,
-    ) -> Result<(Response<Incoming>, Link), Failure> {
+    async fn send(&mut self, instance: &ServiceInstance, left: Option<Duration>) -> Result<Answered, Failure> {
         let pool = &self.worker.pool;
-        while let Some(mut link) = pool.take(self.service, &instance.host, instance.port) {
+        while let Some(mut link) = pool.take(&self.service, &instance.host, instance.port) {
             if !link.sender.is_ready() && link.sender.ready().await.is_err() {
                 continue;
             }
-            let was_sent = self.was_sent();
-            match self.send_by(link, instance, left).await {
-                Err(Failure::Lost(_)) if self.was_sent() == was_sent && !was_sent => {}
+            let was_sent = self.was_sent;
+            match self.send_by(&mut link, instance, left).await {
+                Ok(response) => return Ok(Answered { response, link }),
+                Err(Failure::Lost(_)) if self.was_sent == was_sent && !was_sent => {}
                 // Once: a request that makes instances break off must not be fed to every connection that there is.
                 Err(Failure::Lost(_)) if self.may_repeat() && self.body.fault().is_none() => break,
-                result => return result,
+                Err(failure) => return Err(failure),
             }
         }
-        let link = self.connect(instance, left).await?;
-        self.send_by(link, instance, left).await
+        // Apart, for it is seldom needed, and larger than all the rest together.
+        let mut link = Box::pin(self.connect(instance, left)).await?;
+        let response = self.send_by(&mut link, instance, left).await?;
+        Ok(Answered { response, link })
     }
 
     async fn connect(&self, instance: &ServiceInstance, left: Option<Duration>) -> Result<Link, Failure> {
         let (gate, limit) = (&self.service.gate, self.service.limits.connections());
         let count = gate.connect(limit).or_else(|| {
             // Others of this service's connections may lie idle while this one is needed.
-            self.worker.pool.give_up_one(self.service).then(|| gate.connect(limit)).flatten()
+            self.worker.pool.give_up_one(&self.service).then(|| gate.connect(limit)).flatten()
         });
         let count = if let Some(count) = count {
             count
@@ -281,27 +280,27 @@ impl<'a> Forward<'a> {
             gate.connect_within(limit, patience).await.ok_or(Failure::Connections)?
         };
         let limit = self.service.connect_limit(left);
-        connect(self.worker, self.service, instance, count, limit).await.map_err(Failure::Connect)
+        connect(self.worker, &self.service, instance, count, limit).await.map_err(Failure::Connect)
     }
 
     async fn send_by(
-        &self,
-        mut link: Link,
+        &mut self,
+        link: &mut Link,
         instance: &ServiceInstance,
         left: Option<Duration>,
-    ) -> Result<(Response<Incoming>, Link), Failure> {
+    ) -> Result<Response<Incoming>, Failure> {
         link.pulse.enter(State::Busy);
-        let was_sent = self.was_sent.swap(true, Ordering::Relaxed);
+        let was_sent = std::mem::replace(&mut self.was_sent, true);
         let sending = link.sender.try_send_request(self.request(instance, left));
         let result = match self.service.timeouts.header() {
-            Some(limit) => timeout(limit, sending).await.map_err(|_elapsed| Failure::Slow)?,
+            Some(limit) => Box::pin(timeout(limit, sending)).await.map_err(|_elapsed| Failure::Slow)?,
             None => sending.await,
         };
         match result {
-            Ok(response) => Ok((response, link)),
+            Ok(response) => Ok(response),
             Err(mut error) => {
                 if error.take_message().is_some() {
-                    self.was_sent.store(was_sent, Ordering::Relaxed);
+                    self.was_sent = was_sent;
                 }
                 let error = error.into_error();
                 if error.is_parse() { Err(Failure::Answer(told(&error))) } else { Err(Failure::Lost(error)) }
@@ -309,43 +308,45 @@ impl<'a> Forward<'a> {
         }
     }
 
-    fn request(&self, instance: &ServiceInstance, left: Option<Duration>) -> Request<Reader> {
-        let mut request = Request::new(self.body.reader());
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = self.head.uri.clone();
-        *request.headers_mut() = self.head.headers.clone();
-        let headers = request.headers_mut();
-        if let Some(left) = left {
-            headers.insert(TIMEOUT, HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
-        }
-        if let Some(trace) = &self.head.trace {
+    fn request(&mut self, instance: &ServiceInstance, left: Option<Duration>) -> Request<Reader> {
+        let Head { method, uri, headers, names_host, trace, .. } = &mut self.head;
+        // What differs from attempt to attempt is put into the original, which has room for it: a copy has none to spare.
+        match left {
+            Some(left) => {
+                headers.insert(TIMEOUT, HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
+            }
+            None => headers.remove(TIMEOUT),
+        };
+        if let Some(trace) = trace {
             let span = SpanId::draw(&Chance::system());
-            self.span.store(span.bits(), Ordering::Relaxed);
+            self.span = Some(span);
             let (name, value) = trace.header(span);
             headers.insert(name, value);
         }
         // HTTP/1.0 need not name a host, and HTTP/1.1 must.
-        if !headers.contains_key(HOST)
-            && let Ok(host) = HeaderValue::try_from(instance.address())
-        {
+        if !*names_host && let Ok(host) = HeaderValue::try_from(instance.address()) {
             headers.insert(HOST, host);
         }
+        let mut request = Request::new(self.body.reader());
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers.clone();
         request
     }
 
-    /// What no proxy can pass on without guessing.
-    fn check(&self, response: &Response<Incoming>) -> Result<(), Failure> {
-        let wrong = |what: &str| Err(Failure::Answer(what.to_owned()));
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS && !self.head.wants_upgrade {
-            return wrong("the instance switches protocols, and nobody has asked for it");
-        }
-        let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
-        // The parser takes `chunked` off, and a coding below it would go on undeclared.
-        match (codings.next(), codings.next()) {
-            (None, None) => Ok(()),
-            (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-            _ => wrong("the answer has a transfer coding other than chunked"),
-        }
+    /// The answer is the call's; where there is still an attempt to judge, its body decides.
+    fn relay(
+        &mut self,
+        answered: Answered,
+        by: Option<Arc<ServiceInstance>>,
+        attempts: u32,
+        judge: Judge,
+        entry: Entry,
+    ) -> Response<Box<Relayed>> {
+        let Answered { response, link } = answered;
+        let by = by.map(|instance| (Arc::clone(&self.service), instance));
+        let route = Route { by, link: Some(link), request: self.body.clone(), attempts, span: self.span };
+        response.map(|incoming| Box::new(Relayed { incoming, judge, route, entry: Some(entry) }))
     }
 
     fn signed(&self, refusal: Refusal, attempts: u32) -> Refusal {
@@ -366,22 +367,31 @@ impl<'a> Forward<'a> {
     }
 }
 
-/// The answer is the call's; where there is still an attempt to judge, its body decides.
-fn relay(answered: Answered, judge: Judge, entry: Entry) -> Response<Relayed> {
-    let Answered { response, route } = answered;
-    response.map(|incoming| Relayed { incoming, judge, route, entry: Some(entry) })
+/// What no proxy can pass on without guessing.
+fn check(response: &Response<Incoming>, wants_upgrade: bool) -> Result<(), Failure> {
+    let wrong = |what: &str| Err(Failure::Answer(what.to_owned()));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !wants_upgrade {
+        return wrong("the instance switches protocols, and nobody has asked for it");
+    }
+    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+    // The parser takes `chunked` off, and a coding below it would go on undeclared.
+    match (codings.next(), codings.next()) {
+        (None, None) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => wrong("the answer has a transfer coding other than chunked"),
+    }
 }
 
 impl Answered {
     /// Nobody wants this answer. Where little of it is left, that is read, so that its connection stays.
-    fn discard(self) {
-        let Self { response, mut route } = self;
+    fn discard(self, request: Replay) {
+        let Self { response, link } = self;
         let mut incoming = response.into_body();
         if incoming.size_hint().upper().is_some_and(|left| left <= CHEAP) {
             tokio::spawn(timeout(SHORT, async move {
                 while let Some(Ok(_)) = poll_fn(|context| Pin::new(&mut incoming).poll_frame(context)).await {}
-                if incoming.is_end_stream() {
-                    route.give_back();
+                if incoming.is_end_stream() && request.is_complete() {
+                    link.lay_down();
                 }
             }));
         }

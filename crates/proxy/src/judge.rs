@@ -51,7 +51,7 @@ struct Watched {
 #[derive(Debug)]
 enum Held {
     Nothing,
-    Attempt(Box<Attempt<ServiceProxy>>),
+    Attempt(Attempt<ServiceProxy>),
     /// The attempt was judged, and the body goes on.
     Connection {
         _counted: Connection,
@@ -73,7 +73,7 @@ impl Held {
 impl Judge {
     /// Holds the attempt.
     pub(crate) fn new(attempt: Attempt<ServiceProxy>, deadline: Option<Instant>) -> Self {
-        Self { holding: Holding::Alone(Held::Attempt(Box::new(attempt))), deadline }
+        Self { holding: Holding::Alone(Held::Attempt(attempt)), deadline }
     }
 
     /// There is nothing to judge any more, but a deadline to keep.

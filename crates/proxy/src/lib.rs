@@ -15,6 +15,7 @@
 
 mod access_log;
 mod admin;
+mod alarm;
 pub mod cli;
 mod connection;
 mod control;

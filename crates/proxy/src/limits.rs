@@ -101,7 +101,7 @@ impl Gate {
         if self.waiting.load(Ordering::Relaxed) == 0 && self.count(limit) {
             return Ok(Entry(Arc::clone(self)));
         }
-        self.wait(limit, queue, patience).await
+        Box::pin(self.wait(limit, queue, patience)).await
     }
 
     #[cold]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake as _};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -19,7 +19,6 @@ use crate::pulse::{Pulse, State};
 use crate::replay::Replay;
 use crate::service::Service;
 use crate::trace_context::SpanId;
-use crate::worker::Worker;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub(crate) struct Outgoing {
 enum Content {
     /// The sidecar's own words.
     Own(Bytes),
-    Relayed(Relayed),
+    Relayed(Box<Relayed>),
 }
 
 /// For as long as it lives, the connection of the client serves a request.
@@ -55,9 +54,8 @@ pub(crate) struct Relayed {
 /// The way that the answer comes: it goes back to the pool when the answer has passed.
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) worker: Arc<Worker>,
-    pub(crate) service: Arc<Service>,
-    pub(crate) instance: Arc<ServiceInstance>,
+    /// Who has answered, where the access log wants to know.
+    pub(crate) by: Option<(Arc<Service>, Arc<ServiceInstance>)>,
     pub(crate) link: Option<Link>,
     pub(crate) request: Replay,
     /// Which attempt of the call it was.
@@ -116,7 +114,7 @@ impl Route {
         if let Some(link) = self.link.take()
             && self.request.is_complete()
         {
-            self.worker.pool.put(&self.service, &self.instance.host, self.instance.port, link);
+            link.lay_down();
         }
     }
 }
@@ -129,7 +127,7 @@ impl Outgoing {
         Self { content: Content::Own(bytes), exchange }
     }
 
-    pub(crate) fn relayed(relayed: Relayed, mut exchange: Exchange) -> Self {
+    pub(crate) fn relayed(relayed: Box<Relayed>, mut exchange: Exchange) -> Self {
         let mut relayed = relayed;
         if relayed.incoming.is_end_stream() {
             relayed.finish();
@@ -140,6 +138,20 @@ impl Outgoing {
 }
 
 impl Relayed {
+    /// Whoever takes a piece wakes the task of the instance's connection, so that it brings the next; but after the last
+    /// piece of a body of known length nobody is there to bring anything, and the wake would be a look at everything for
+    /// nothing.
+    fn poll_incoming(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self { incoming, route, .. } = self;
+        let Some(link) = &route.link else { return Pin::new(incoming).poll_frame(context) };
+        let (frame, is_woken) = link.pulse.holding_back(|| Pin::new(&mut *incoming).poll_frame(context));
+        let is_last = matches!(frame, Poll::Ready(Some(Ok(_)))) && incoming.is_end_stream();
+        if is_woken && !is_last {
+            link.pulse.wake_by_ref();
+        }
+        frame
+    }
+
     fn finish(&mut self) {
         self.judge.succeed();
         self.route.give_back();
@@ -147,7 +159,7 @@ impl Relayed {
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
+        let frame = match self.poll_incoming(context) {
             Poll::Pending if self.judge.is_cut() => return Poll::Ready(Some(Err(Broken::Deadline))),
             Poll::Pending => {
                 self.judge.goes_on(true, context);

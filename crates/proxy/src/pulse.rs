@@ -4,15 +4,18 @@
 //! connection only notes what it waits for and since when, with a stamp of a clock that ticks a few times a second; and
 //! one task a thread looks through all connections at each tick, and orders those to end that have waited for too long.
 
+use std::cell::Cell;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use service_mesh::ListenerLimitsConfig;
 
 /// How often one looks; a wait may last so much longer than its limit.
-pub(crate) const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK: Duration = Duration::from_millis(TICK_MILLIS);
+const TICK_MILLIS: u64 = 250;
 
 /// The coarse clock of one thread, in ticks since it began.
 #[derive(Debug, Default)]
@@ -33,7 +36,8 @@ impl Ticks {
 
 /// So many ticks are at least this long.
 pub(crate) fn ticks(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis().div_ceil(TICK.as_millis()) + 1).unwrap_or(u32::MAX)
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    u32::try_from(millis.div_ceil(TICK_MILLIS) + 1).unwrap_or(u32::MAX)
 }
 
 /// What a connection is about.
@@ -136,6 +140,11 @@ impl Pulse {
             order: AtomicU8::new(Order::None as u8),
             waker: Mutex::new(None),
         })
+    }
+
+    /// The time of its thread, in ticks.
+    pub(crate) fn now(&self) -> u32 {
+        self.ticks.now()
     }
 
     pub(crate) fn state(&self) -> State {
@@ -258,6 +267,17 @@ impl Pulse {
         }
     }
 
+    /// Runs this, and keeps back what would wake the connection's task by [its own waker](Wake) meanwhile, on this
+    /// thread: so only what this itself does. Tells whether there was anything.
+    pub(crate) fn holding_back<R>(&self, act: impl FnOnce() -> R) -> (R, bool) {
+        let held = HELD.replace(Held { pulse: self, is_woken: false });
+        let restore = Restore(held);
+        let result = act();
+        let is_woken = HELD.get().is_woken;
+        drop(restore);
+        (result, is_woken)
+    }
+
     /// What it is to do.
     pub(crate) fn present_order(&self) -> Order {
         match self.order.load(Ordering::Relaxed) {
@@ -266,6 +286,44 @@ impl Pulse {
             2 => Order::TimedOut,
             _ => Order::Cut,
         }
+    }
+}
+
+/// As a waker, it wakes whoever listens: the task of the connection.
+impl Wake for Pulse {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let held = HELD.get();
+        if ptr::eq(held.pulse, &raw const **self) {
+            HELD.set(Held { is_woken: true, ..held });
+            return;
+        }
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Whose wakes this thread keeps back, and whether there was one. The pointer is compared and never followed.
+#[derive(Clone, Copy)]
+struct Held {
+    pulse: *const Pulse,
+    is_woken: bool,
+}
+
+thread_local! {
+    static HELD: Cell<Held> = const { Cell::new(Held { pulse: ptr::null(), is_woken: false }) };
+}
+
+/// Puts back what was held before, also if what runs meanwhile panics.
+struct Restore(Held);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        HELD.set(self.0);
     }
 }
 
@@ -303,6 +361,36 @@ mod tests {
         assert_eq!(due_after(&ticks, &pulse, 3), Order::None);
         pulse.awaits_body(true);
         assert_eq!(due_after(&ticks, &pulse, 3), Order::Cut);
+    }
+
+    #[test]
+    fn what_is_held_back_is_only_what_is_done_here_and_now() {
+        struct Count(AtomicU32);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let count = Arc::new(Count(AtomicU32::new(0)));
+        let woken = || count.0.load(Ordering::Relaxed);
+        let task = Waker::from(Arc::clone(&count));
+        let pulses: [_; 2] = std::array::from_fn(|_| Pulse::new(&Arc::default(), PATIENCE));
+        let [one, other] = &pulses;
+        for pulse in &pulses {
+            pulse.listen(&Context::from_waker(&task));
+        }
+        let wake = |pulse: &Arc<Pulse>| Waker::from(Arc::clone(pulse)).wake();
+        assert_eq!(one.holding_back(|| wake(one)), ((), true));
+        assert_eq!(woken(), 0);
+        assert_eq!(one.holding_back(|| wake(other)), ((), false));
+        assert_eq!(woken(), 1);
+        let elsewhere = || std::thread::scope(|scope| scope.spawn(|| wake(one)).join().unwrap());
+        assert_eq!(one.holding_back(elsewhere), ((), false));
+        assert_eq!(woken(), 2);
+        let panics = std::panic::AssertUnwindSafe(|| one.holding_back(|| panic!("held")));
+        assert!(std::panic::catch_unwind(panics).is_err());
+        wake(one);
+        assert_eq!(woken(), 3);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use service_mesh::Chance;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The length of a `traceparent` of version 00, and of what of a later one is known.
 const LENGTH: usize = 55;
@@ -90,16 +90,6 @@ impl SpanId {
     /// By chance.
     pub(crate) fn draw(chance: &Chance) -> Self {
         Self(chance.bits().max(1))
-    }
-
-    /// As a number, for an atomic; 0 stands for none.
-    pub(crate) fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// From that number.
-    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
-        (bits != 0).then_some(Self(bits))
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn connect(
     let (sender, connection) = handshake.await.map_err(io::Error::other)?;
     worker.watch_upstream(&pulse);
     tokio::spawn(drive(connection.with_upgrades(), Arc::clone(&pulse)));
-    Ok(Link::new(sender, pulse, count))
+    Ok(worker.pool.link(service, (&instance.host, instance.port), (sender, pulse), count))
 }
 
 async fn open(instance: &ServiceInstance) -> io::Result<Socket> {

@@ -64,7 +64,7 @@ impl Driven {
     }
 
     fn has_ended(&mut self) -> bool {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut context = Context::from_waker(Waker::noop());
         self.connection.as_mut().poll(&mut context).is_ready()
     }
 

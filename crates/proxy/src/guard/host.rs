@@ -85,9 +85,12 @@ fn host_len(field: &[u8]) -> Option<usize> {
     let is_port = match port {
         [] => true,
         [b':', digits @ ..] => {
-            digits.iter().all(u8::is_ascii_digit)
-                && (digits.is_empty()
-                    || std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u16>().ok()).is_some())
+            // Of any length: zeros may stand before it.
+            let add = |port: u16, digit: &u8| {
+                let digit = digit.is_ascii_digit().then(|| u16::from(digit - b'0'))?;
+                port.checked_mul(10)?.checked_add(digit)
+            };
+            digits.iter().try_fold(0, add).is_some()
         }
         _ => false,
     };

@@ -23,6 +23,7 @@ mod target;
 use http::StatusCode;
 use http::request::Parts;
 
+use crate::headers::present::Present;
 use crate::refusal::{Reason, Refusal};
 pub(crate) use host::Authority;
 
@@ -51,13 +52,22 @@ impl From<Fault> for Refusal {
     }
 }
 
-/// Judges a request by every rule; if none objects, tells the one host that it asks for.
-pub(crate) fn check(request: &Parts) -> Result<Authority, Fault> {
+/// Judges a request by every rule; if none objects, tells the one host that it asks for. `present` tells which fields it
+/// has: a rule about a field that is not there has nothing to object to.
+pub(crate) fn check(request: &Parts, present: Present) -> Result<Authority, Fault> {
     method::check(request)?;
-    framing::check(request)?;
-    connection::check(request)?;
-    expect::check(request)?;
-    hops::check(request)?;
+    if present.has(Present::TRANSFER_ENCODING) {
+        framing::check(request)?;
+    }
+    if present.has(Present::CONNECTION) {
+        connection::check(request)?;
+    }
+    if present.has(Present::EXPECT) {
+        expect::check(request)?;
+    }
+    if present.has(Present::VIA) {
+        hops::check(request)?;
+    }
     target::check(request)?;
     host::check(request)
 }

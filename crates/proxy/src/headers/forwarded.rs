@@ -9,6 +9,8 @@ use std::net::IpAddr;
 
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
+use crate::headers::present::Present;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -18,7 +20,7 @@ const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pref
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// What a stranger must not say.
-const CLAIMS: [HeaderName; 8] = [
+pub(super) const CLAIMS: [HeaderName; 8] = [
     FORWARDED,
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
@@ -66,13 +68,25 @@ impl Client {
         self.address
     }
 
-    /// Says for whom the request is forwarded, and which host he asked for.
-    pub(crate) fn sign(&self, headers: &mut HeaderMap, host: &HeaderValue) {
-        remove_look_alikes(headers);
-        if !self.is_neighbour {
+    /// Says for whom the request is forwarded, and which host he asked for. `present` tells what it says already.
+    pub(crate) fn sign(&self, headers: &mut HeaderMap, present: Present, host: &HeaderValue) {
+        if present.has(Present::UNDERSCORE) {
+            remove_look_alikes(headers);
+        }
+        if present.has(Present::CLAIM) && !self.is_neighbour {
             for name in &CLAIMS {
                 headers.remove(name);
             }
+        }
+        if !(present.has(Present::CLAIM) && self.is_neighbour) {
+            // Nearly always: nobody has said anything, or nothing of it counts.
+            headers.insert(X_FORWARDED_FOR, self.x_forwarded_for.clone());
+            headers.insert(FORWARDED, self.forwarded.clone());
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+            if !host.is_empty() {
+                headers.insert(X_FORWARDED_HOST, host.clone());
+            }
+            return;
         }
         append(headers, X_FORWARDED_FOR, &self.x_forwarded_for);
         append(headers, FORWARDED, &self.forwarded);
@@ -107,12 +121,9 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
 fn remove_look_alikes(headers: &mut HeaderMap) {
     let is_alike =
         |name: &HeaderName| name.as_str().contains('_') && CLAIMS.iter().any(|claim| is_read_as(name, claim));
-    // Nearly no request has a field with an underscore.
-    if headers.keys().any(is_alike) {
-        let alike: Vec<HeaderName> = headers.keys().filter(|name| is_alike(name)).cloned().collect();
-        for name in alike {
-            headers.remove(name);
-        }
+    let alike: Vec<HeaderName> = headers.keys().filter(|name| is_alike(name)).cloned().collect();
+    for name in alike {
+        headers.remove(name);
     }
 }
 
@@ -136,7 +147,8 @@ mod tests {
         let fields =
             fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let mut headers: HeaderMap = fields.collect();
-        Client::new(client.parse().ok()).sign(&mut headers, &HeaderValue::from_static("shop.example"));
+        let present = Present::of(&headers);
+        Client::new(client.parse().ok()).sign(&mut headers, present, &HeaderValue::from_static("shop.example"));
         let mut fields: Vec<_> =
             headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
         fields.sort();

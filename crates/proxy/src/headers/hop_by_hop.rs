@@ -4,6 +4,8 @@ use http::header::{
     CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
+use crate::headers::present::Present;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -13,7 +15,7 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 //# Furthermore, intermediaries SHOULD remove or replace fields that are
 //# known to require removal before forwarding, whether or not they appear
 //# as a connection-option, after applying those fields' semantics.
-const ALWAYS: [HeaderName; 9] = [
+pub(super) const ALWAYS: [HeaderName; 9] = [
     CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
@@ -52,20 +54,34 @@ pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
 //# name as the connection-option, and then remove the Connection header
 //# field itself
 pub(crate) fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+    strip_present(headers, Present::of(headers));
+}
+
+/// The same for whoever knows which are there.
+pub(crate) fn strip_present(headers: &mut HeaderMap, present: Present) {
+    if present.has(Present::CONNECTION) {
         // Nearly all of them are names of no field, `close` and `keep-alive`: so nothing is copied for those.
-        let named: Vec<HeaderName> = options(headers)
-            .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
-            .filter_map(|option| HeaderName::from_bytes(option).ok())
-            .filter(|name| headers.contains_key(name))
-            .collect();
-        for name in named {
+        let names_none =
+            |option: &[u8]| option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive");
+        let mut fields = headers.get_all(CONNECTION).iter();
+        let is_plain = fields.next().is_some_and(|field| names_none(field.as_bytes())) && fields.next().is_none();
+        if !is_plain {
+            let named: Vec<HeaderName> = options(headers)
+                .filter(|option| !names_none(option))
+                .filter_map(|option| HeaderName::from_bytes(option).ok())
+                .filter(|name| headers.contains_key(name))
+                .collect();
+            for name in named {
+                headers.remove(name);
+            }
+        }
+        headers.remove(CONNECTION);
+    }
+    if present.has(Present::TE.and(Present::TRANSFER_ENCODING).and(Present::OTHER_HOP_BY_HOP)) {
+        // To look through the few names that there are costs less than to ask for each of those that are known.
+        while let Some(name) = headers.keys().find(|name| ALWAYS.contains(name)).cloned() {
             headers.remove(name);
         }
-    }
-    // To look through the few names that there are costs less than to ask for each of those that are known.
-    while let Some(name) = headers.keys().find(|name| ALWAYS.contains(name)).cloned() {
-        headers.remove(name);
     }
 }
 

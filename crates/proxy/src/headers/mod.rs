@@ -2,4 +2,5 @@
 
 pub(crate) mod forwarded;
 pub(crate) mod hop_by_hop;
+pub(crate) mod present;
 pub(crate) mod via;

@@ -48,6 +48,19 @@ pub(crate) type Loaded<T> = arc_swap::Guard<std::sync::Arc<T>>;
 #[cfg(loom)]
 pub(crate) type Loaded<T> = std::sync::Arc<T>;
 
+/// The same for whoever holds it for long. A thread has room for a few that cost no shared write, and whoever takes it up
+/// for as long as a request takes leaves none for all the short looks of that thread.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) fn held<T>(loaded: Loaded<T>) -> Loaded<T> {
+    Loaded::from_inner(Loaded::into_inner(loaded))
+}
+
+#[cfg(loom)]
+pub(crate) fn held<T>(loaded: Loaded<T>) -> Loaded<T> {
+    loaded
+}
+
 impl<T> Snapshot<T> {
     pub(crate) fn new(value: std::sync::Arc<T>) -> Self {
         #[cfg(not(loom))]

@@ -41,7 +41,7 @@ use super::event::{Announcer, Event, EventKind, Listener};
 use super::load_balancer::{Endpoint, EndpointKey, EndpointSet, LoadBalancer};
 use super::observer::Observer;
 use super::retry::RetryPolicy;
-use super::sync::{Loaded, Mutex, Snapshot};
+use super::sync::{Loaded, Mutex, Snapshot, held};
 use explain::{Audience, Telling};
 use hold::Baggage;
 use roster::{InstanceCircuits, Roster, Settings};
@@ -172,15 +172,21 @@ impl ServiceProxy {
         self.begin_by(self, options)
     }
 
-    /// The same for those who cannot borrow the proxy; costs one reference count more.
+    /// The same for those who cannot borrow the proxy, and whose calls are many at once on one thread; costs two reference
+    /// counts more.
     pub fn begin_owned<C>(&self, options: &CallOptions<C>) -> Call<Self> {
-        self.begin_by(self.clone(), options).admitted_later()
+        self.begin_with(self.clone(), held(self.roster()), options).admitted_later()
     }
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "as for an attempt: a call is large")]
     fn begin_by<P: Borrow<Self>, C>(&self, proxy: P, options: &CallOptions<C>) -> Call<P> {
-        let roster = self.roster();
+        self.begin_with(proxy, self.roster(), options)
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as above")]
+    fn begin_with<P: Borrow<Self>, C>(&self, proxy: P, roster: Loaded<Roster>, options: &CallOptions<C>) -> Call<P> {
         let attended = options.explain.is_some() || roster.attended;
         let baggage = if attended { self.attend(&roster, options) } else { None };
         Call::new(proxy, roster, options.timeout, options.key, baggage)
@@ -194,8 +200,13 @@ impl ServiceProxy {
         let watch = (!observers.are_none()).then(|| {
             Watch::new(Arc::clone(&self.0.name), observers.clone(), environment.clone(), &mut roster.moment())
         });
-        let idle = telling.is_none() && watch.is_none();
-        (!idle).then(|| Box::new(Baggage { telling, watch, ..Baggage::default() }))
+        if telling.is_none() && watch.is_none() {
+            return None;
+        }
+        // Filled where it lies: it is large, and would be copied twice on the way there.
+        let mut baggage = Box::<Baggage>::default();
+        (baggage.telling, baggage.watch) = (telling, watch);
+        Some(baggage)
     }
 
     fn telling<C>(&self, roster: &Roster, options: &CallOptions<C>) -> Option<Telling> {
