@@ -88,6 +88,14 @@ def guard_async_generator_function(func: Callable[..., AsyncGenerator[Any, Any]]
     return update_wrapper(guarded, func)
 
 
+GUARDS: dict[str, Callable[..., Any]] = {
+    "coroutine": guard_coroutine_function,
+    "generator": guard_generator_function,
+    "async generator": guard_async_generator_function,
+}
+"""How a function is guarded that is of a kind of its own."""
+
+
 def awaited(breaker: CircuitBreaker, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
     """The same coroutine under the breaker, which is asked when this is awaited."""
     return named_after(_awaited(breaker, Unbegun(coroutine)), coroutine)

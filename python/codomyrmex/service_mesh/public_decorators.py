@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
@@ -111,18 +111,9 @@ def _breaker(name: str, config: CircuitBreakerConfig | None, settings: dict[str,
 
 def _break_circuit(func: Any, breaker: CircuitBreaker) -> Any:
     def guard(inner: Any) -> Any:
-        from . import circuit_breaker as breakers  # none of it concerns those who decorate nothing
+        from .circuit_breaker import GUARDS  # none of it concerns those who decorate nothing
 
-        guarded: Any
-        match _kind(inner):
-            case "coroutine":
-                guarded = breakers.guard_coroutine_function(inner, breaker)
-            case "generator":
-                guarded = breakers.guard_generator_function(inner, breaker)
-            case "async generator":
-                guarded = breakers.guard_async_generator_function(inner, breaker)
-            case _:
-                guarded = update_wrapper(guard_with_circuit_breaker(inner, breaker), inner)
+        guarded = _guarded(inner, breaker, GUARDS, guard_with_circuit_breaker)
         guarded.circuit_breaker = breaker
         return guarded
 
@@ -131,22 +122,19 @@ def _break_circuit(func: Any, breaker: CircuitBreaker) -> Any:
 
 def _try_again(func: Any, policy: RetryPolicy) -> Any:
     def guard(inner: Any) -> Any:
-        from . import retry as retries  # none of it concerns those who decorate nothing
+        from .retry import GUARDS  # none of it concerns those who decorate nothing
 
-        guarded: Any
-        match _kind(inner):
-            case "coroutine":
-                guarded = retries.retry_coroutine_function(inner, policy)
-            case "generator":
-                guarded = retries.retry_generator_function(inner, policy)
-            case "async generator":
-                guarded = retries.retry_async_generator_function(inner, policy)
-            case _:
-                guarded = update_wrapper(guard_with_retry_policy(inner, policy), inner)
+        guarded = _guarded(inner, policy, GUARDS, guard_with_retry_policy)
         guarded.retry_policy = policy
         return guarded
 
     return _within(func, guard)
+
+
+def _guarded(func: Any, by: Any, guards: Mapping[str, Callable[..., Any]], otherwise: Callable[..., Any]) -> Any:
+    """The function, guarded as one of its kind; most are of no kind of their own."""
+    guard = guards.get(_kind(func))
+    return guard(func, by) if guard else update_wrapper(otherwise(func, by), func)
 
 
 def _within(func: Any, guard: Callable[[Any], Any]) -> Any:

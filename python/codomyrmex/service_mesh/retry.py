@@ -239,6 +239,14 @@ def retry_async_generator_function(func: Callable[..., AsyncGenerator[Any, Any]]
     return update_wrapper(retried, func)
 
 
+GUARDS: dict[str, Callable[..., Any]] = {
+    "coroutine": retry_coroutine_function,
+    "generator": retry_generator_function,
+    "async generator": retry_async_generator_function,
+}
+"""How a function is guarded that is of a kind of its own."""
+
+
 def retry_after_of(answer: Any) -> float | None:
     """The seconds for which an error or a response asks to be left alone; `None` if it does not.
 

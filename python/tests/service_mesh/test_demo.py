@@ -25,7 +25,7 @@ def test_no_caller_notices_that_servers_fail_hang_and_die() -> None:
     )
     assert summary is not None, demo.stdout
     calls, retries = map(int, summary.groups())
-    assert calls > 500
+    assert calls > 100
     # Each of the three troubles was met, and passed by.
     assert 0 < retries < calls / 5
     for server in ("alpha", "beta", "gamma"):
