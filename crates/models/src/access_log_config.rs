@@ -31,12 +31,10 @@ config! {
 }
 
 impl AccessLogConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        positive_ratio("sample_ratio", self.sample_ratio)?;
-        match &self.path {
-            Some(path) if path.is_empty() => Err(ConfigError::new("path", "empty", "the path of a file")),
-            _ => Ok(()),
-        }
+    fn mistakes(&self) -> Vec<ConfigError> {
+        let empty = self.path.as_ref().filter(|path| path.is_empty());
+        let path = empty.map(|_| ConfigError::new("path", "empty", "the path of a file"));
+        [positive_ratio("sample_ratio", self.sample_ratio), path].into_iter().flatten().collect()
     }
 }
 

@@ -24,8 +24,9 @@ config! {
 }
 
 impl RetryBudgetConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        in_range("ratio", self.ratio, 0.0..=10.0)?;
-        in_range("floor_per_second", self.floor_per_second, 0.0..=1e6)
+    fn mistakes(&self) -> Vec<ConfigError> {
+        let fields =
+            [in_range("ratio", self.ratio, 0.0..=10.0), in_range("floor_per_second", self.floor_per_second, 0.0..=1e6)];
+        fields.into_iter().flatten().collect()
     }
 }

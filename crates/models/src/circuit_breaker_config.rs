@@ -62,26 +62,32 @@ config! {
 }
 
 impl CircuitBreakerConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        count("failure_threshold", self.failure_threshold, 1..=COUNT_MAX)?;
-        count("success_threshold", self.success_threshold, 1..=COUNT_MAX)?;
-        count("half_open_max_calls", self.half_open_max_calls, 1..=COUNT_MAX)?;
-        factor("timeout_multiplier", self.timeout_multiplier)?;
-        in_range("timeout_jitter_ratio", self.timeout_jitter_ratio, 0.0..=1.0)?;
-        if let Some(max) = self.timeout_max.filter(|max| *max < self.timeout) {
-            return Err(ConfigError::new(
-                "timeout_max_seconds",
-                max.as_secs_f64(),
-                format!("at least timeout_seconds, which is {}", self.timeout.as_secs_f64()),
-            ));
-        }
+    fn mistakes(&self) -> Vec<ConfigError> {
+        let fields = [
+            count("failure_threshold", self.failure_threshold, 1..=COUNT_MAX),
+            count("success_threshold", self.success_threshold, 1..=COUNT_MAX),
+            count("half_open_max_calls", self.half_open_max_calls, 1..=COUNT_MAX),
+            factor("timeout_multiplier", self.timeout_multiplier),
+            in_range("timeout_jitter_ratio", self.timeout_jitter_ratio, 0.0..=1.0),
+            self.timeout_max_below_timeout(),
+        ];
         // A window may be somebody's default, which judges nothing yet.
-        self.count_window.as_ref().map_or(Ok(()), CountWindow::validate)?;
-        self.time_window.as_ref().map_or(Ok(()), TimeWindow::validate)?;
-        if !self.consecutive && self.count_window.is_none() && self.time_window.is_none() {
-            return Err(ConfigError::new("consecutive", false, "true, unless count_window or time_window is set"));
-        }
-        Ok(())
+        let count_window = self.count_window.iter().flat_map(CountWindow::mistakes);
+        let time_window = self.time_window.iter().flat_map(TimeWindow::mistakes);
+        fields.into_iter().flatten().chain(count_window).chain(time_window).chain(self.no_rule()).collect()
+    }
+
+    fn timeout_max_below_timeout(&self) -> Option<ConfigError> {
+        let max = self.timeout_max.filter(|max| *max < self.timeout)?;
+        let allowed = format!("at least timeout_seconds, which is {}", self.timeout.as_secs_f64());
+        let mistake = ConfigError::new("timeout_max_seconds", max.as_secs_f64(), allowed);
+        Some(mistake.judged_beside(&["timeout_seconds"]))
+    }
+
+    fn no_rule(&self) -> Option<ConfigError> {
+        let is_one = self.consecutive || self.count_window.is_some() || self.time_window.is_some();
+        let mistake = || ConfigError::new("consecutive", false, "true, unless count_window or time_window is set");
+        (!is_one).then(|| mistake().judged_beside(&["count_window", "time_window"]))
     }
 }
 
@@ -126,6 +132,20 @@ mod tests {
             refusal(builder().consecutive(false)),
             "consecutive is false; allowed: true, unless count_window or time_window is set"
         );
+    }
+
+    #[test]
+    fn a_builder_tells_the_first_mistake_or_all_of_them() {
+        let window = CountWindow::builder().size(0).slow_call_ratio(2.0);
+        let told = |mistakes: &[ConfigError]| mistakes.iter().map(ConfigError::field).collect::<Vec<_>>().join(" ");
+        assert_eq!(told(&window.build_or_mistakes().unwrap_err()), "size slow_call_ratio slow_call_seconds");
+        let builder = CircuitBreakerConfig::builder().success_threshold(0).timeout_max(Duration::ZERO);
+        let builder = builder.consecutive(false).failure_threshold(0);
+        let mistakes = builder.clone().build_or_mistakes().unwrap_err();
+        assert_eq!(told(&mistakes), "failure_threshold success_threshold timeout_max_seconds consecutive");
+        assert_eq!(mistakes[0].beside(), [""; 0]);
+        assert_eq!(mistakes[2].beside(), ["timeout_seconds"], "a shorter timeout would do as well");
+        assert_eq!(builder.build().unwrap_err(), mistakes[0]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The one shape of every configuration: private fields, a getter and a builder setter each, and one place that can
-//! fail. [`config!`] writes that shape from a list of fields, so that a field's meaning, unit and default are said once.
+//! fail, which can tell one mistake or all of them. [`config!`] writes that shape from a list of fields, so that a field's meaning, unit and default are said once.
 
 use core::fmt::Display;
 use core::ops::RangeInclusive;
@@ -10,7 +10,8 @@ use crate::ConfigError;
 ///
 /// Each line is `name: Type = default`; behind the `;` stands `name: Type` for each option that is off by default. `in
 /// "key"` gives the key of the policy file for a duration, which ends in its unit; `as "key"` for anything else whose key
-/// differs. The type must have a `validate` method.
+/// differs. The type must have a method `mistakes`, which
+/// lists the fields that are out of range.
 macro_rules! config {
     (
         $(#[$meta:meta])*
@@ -75,8 +76,16 @@ macro_rules! config {
             /// # Errors
             /// The first field that is out of range, with its value and what is allowed.
             pub fn build(self) -> Result<$name, ConfigError> {
-                self.config.validate()?;
-                Ok(self.config)
+                self.build_or_mistakes().map_err(|mut mistakes| mistakes.swap_remove(0))
+            }
+
+            /// The same, for whoever shows all that is wrong at once: a form, an editor.
+            ///
+            /// # Errors
+            /// Every field that is out of range; never none.
+            pub fn build_or_mistakes(self) -> Result<$name, Vec<ConfigError>> {
+                let mistakes = self.config.mistakes();
+                if mistakes.is_empty() { Ok(self.config) } else { Err(mistakes) }
             }
         }
 
@@ -135,8 +144,7 @@ macro_rules! config {
 
                 fn try_from(fields: Fields) -> Result<Self, ConfigError> {
                     let config = Self { $($field: fields.$field,)* $($option: fields.$option,)* };
-                    config.validate()?;
-                    Ok(config)
+                    $builder { config }.build()
                 }
             }
         }
@@ -144,38 +152,32 @@ macro_rules! config {
 }
 pub(crate) use config;
 
-/// Refuses a value outside the range.
+/// A value outside the range.
 pub(crate) fn in_range<T: PartialOrd + Display>(
     field: &'static str,
     value: T,
     range: RangeInclusive<T>,
-) -> Result<(), ConfigError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::new(field, value, format!("{} to {}", range.start(), range.end())))
+) -> Option<ConfigError> {
+    let is_within = range.contains(&value);
+    (!is_within).then(|| ConfigError::new(field, value, format!("{} to {}", range.start(), range.end())))
 }
 
-/// Refuses a count below the least or above the most. Whoever is below it need not read how many bits there are.
-pub(crate) fn count(field: &'static str, value: u32, range: RangeInclusive<u32>) -> Result<(), ConfigError> {
+/// A count below the least or above the most. Whoever is below it need not read how many bits there are.
+pub(crate) fn count(field: &'static str, value: u32, range: RangeInclusive<u32>) -> Option<ConfigError> {
     if value < *range.start() {
-        return Err(ConfigError::new(field, value, format!("{} or more", range.start())));
+        return Some(ConfigError::new(field, value, format!("{} or more", range.start())));
     }
     in_range(field, value, range)
 }
 
-/// Refuses a factor that would shrink what it multiplies.
-pub(crate) fn factor(field: &'static str, value: f64) -> Result<(), ConfigError> {
-    if value >= 1.0 && value.is_finite() {
-        return Ok(());
-    }
-    Err(ConfigError::new(field, value, "a finite number, at least 1"))
+/// A factor that would shrink what it multiplies.
+pub(crate) fn factor(field: &'static str, value: f64) -> Option<ConfigError> {
+    let is_one = value >= 1.0 && value.is_finite();
+    (!is_one).then(|| ConfigError::new(field, value, "a finite number, at least 1"))
 }
 
-/// Refuses what is not a ratio above zero: a rule that is reached at zero would always be reached.
-pub(crate) fn positive_ratio(field: &'static str, value: f64) -> Result<(), ConfigError> {
-    if value > 0.0 && value <= 1.0 {
-        return Ok(());
-    }
-    Err(ConfigError::new(field, value, "above 0, at most 1"))
+/// What is no ratio above zero: a rule that is reached at zero would always be reached.
+pub(crate) fn positive_ratio(field: &'static str, value: f64) -> Option<ConfigError> {
+    let is_one = value > 0.0 && value <= 1.0;
+    (!is_one).then(|| ConfigError::new(field, value, "above 0, at most 1"))
 }

@@ -36,10 +36,10 @@ config! {
 }
 
 impl CountWindow {
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        count("size", self.size, 1..=SIZE_MAX)?;
-        count("minimum_calls", self.minimum_calls, 1..=u32::MAX)?;
-        ratios("count_window", self.failure_ratio, self.slow_call_ratio, self.slow_call)
+    pub(crate) fn mistakes(&self) -> Vec<ConfigError> {
+        let fields = [count("size", self.size, 1..=SIZE_MAX), count("minimum_calls", self.minimum_calls, 1..=u32::MAX)];
+        let ratios = ratios("count_window", self.failure_ratio, self.slow_call_ratio, self.slow_call);
+        fields.into_iter().chain(ratios).flatten().collect()
     }
 }
 
@@ -49,23 +49,25 @@ pub(crate) fn ratios(
     failure_ratio: Option<f64>,
     slow_call_ratio: Option<f64>,
     slow_call: Option<Duration>,
-) -> Result<(), ConfigError> {
-    if let Some(ratio) = failure_ratio {
-        positive_ratio("failure_ratio", ratio)?;
-    }
-    match (slow_call_ratio, slow_call) {
-        (Some(ratio), Some(_)) => positive_ratio("slow_call_ratio", ratio),
+) -> [Option<ConfigError>; 3] {
+    let incomplete = match (slow_call_ratio, slow_call) {
         (Some(_), None) => {
             let allowed = "a number of seconds, since slow_call_ratio is set";
-            Err(ConfigError::new("slow_call_seconds", "missing", allowed))
+            Some(ConfigError::new("slow_call_seconds", "missing", allowed).judged_beside(&["slow_call_ratio"]))
         }
         (None, Some(_)) => {
             let allowed = "above 0, at most 1, since slow_call_seconds is set";
-            Err(ConfigError::new("slow_call_ratio", "missing", allowed))
+            Some(ConfigError::new("slow_call_ratio", "missing", allowed).judged_beside(&["slow_call_seconds"]))
         }
         (None, None) if failure_ratio.is_none() => {
-            Err(ConfigError::new(window, "without a rule", "failure_ratio, slow_call_ratio, or both"))
+            let mistake = ConfigError::new(window, "without a rule", "failure_ratio, slow_call_ratio, or both");
+            Some(mistake.judged_beside(&["failure_ratio", "slow_call_ratio", "slow_call_seconds"]))
         }
-        (None, None) => Ok(()),
-    }
+        _ => None,
+    };
+    [
+        failure_ratio.and_then(|ratio| positive_ratio("failure_ratio", ratio)),
+        slow_call_ratio.and_then(|ratio| positive_ratio("slow_call_ratio", ratio)),
+        incomplete,
+    ]
 }

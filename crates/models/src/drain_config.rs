@@ -27,12 +27,8 @@ config! {
 }
 
 impl DrainConfig {
-    #[expect(
-        clippy::unnecessary_wraps,
-        clippy::unused_self,
-        reason = "the shape of every configuration; any time will do"
-    )]
-    fn validate(&self) -> Result<(), ConfigError> {
-        Ok(())
+    #[expect(clippy::unused_self, reason = "the shape of every configuration; any time will do")]
+    fn mistakes(&self) -> Vec<ConfigError> {
+        Vec::new()
     }
 }

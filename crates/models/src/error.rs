@@ -122,12 +122,20 @@ pub struct ConfigError {
     field: &'static str,
     value: String,
     allowed: String,
+    beside: &'static [&'static str],
 }
 
 impl ConfigError {
     /// A field, the value that it was given, and what is allowed.
     pub fn new(field: &'static str, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
-        Self { field, value: value.to_string(), allowed: allowed.into() }
+        Self { field, value: value.to_string(), allowed: allowed.into(), beside: &[] }
+    }
+
+    /// The same, judged beside these fields: another value of one of them could make it right.
+    #[must_use]
+    pub fn judged_beside(mut self, fields: &'static [&'static str]) -> Self {
+        self.beside = fields;
+        self
     }
 
     /// The field, as it is named in the policy file.
@@ -143,6 +151,12 @@ impl ConfigError {
     /// What would be allowed.
     pub fn allowed(&self) -> &str {
         &self.allowed
+    }
+
+    /// The other fields that it was judged by, as they are named in the policy file. None where no value of them could
+    /// make it right.
+    pub fn beside(&self) -> &[&'static str] {
+        self.beside
     }
 }
 

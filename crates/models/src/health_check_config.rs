@@ -45,53 +45,60 @@ config! {
 }
 
 impl HealthCheckConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        above_zero("interval_seconds", self.interval)?;
-        above_zero("timeout_seconds", self.timeout)?;
-        if self.timeout > self.interval {
-            let allowed = format!("at most interval_seconds, which is {}", self.interval.as_secs_f64());
-            return Err(ConfigError::new("timeout_seconds", self.timeout.as_secs_f64(), allowed));
-        }
-        count("rise", self.rise, 1..=u32::MAX)?;
-        count("fall", self.fall, 1..=u32::MAX)?;
-        in_range("port", self.port.unwrap_or(1), 1..=u16::MAX)?;
-        if self.statuses.as_ref().is_some_and(StatusRanges::are_none) {
-            return Err(ConfigError::new("statuses", "\"none\"", "statuses from 100 to 599, as 200-299 or 200, 204"));
-        }
-        if self.kind == HealthCheckType::Tcp {
-            return self.of_http().map_or(Ok(()), |(field, value)| {
-                Err(ConfigError::new(field, format_args!("{value:?}"), "none where type is \"tcp\""))
-            });
-        }
-        match &self.path {
-            Some(path) if !is_path(path) => {
-                Err(ConfigError::new("path", format_args!("{path:?}"), "a path that begins with /"))
-            }
-            _ => Ok(()),
-        }?;
-        match &self.method {
-            Some(method) if !is_method(method) => {
-                Err(ConfigError::new("method", format_args!("{method:?}"), "a method in capital letters, as GET"))
-            }
-            _ => Ok(()),
-        }?;
-        match &self.host {
-            Some(host) if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Err(ConfigError::new("host", format_args!("{host:?}"), "a host, with or without a port"))
-            }
-            _ => Ok(()),
-        }
+    fn mistakes(&self) -> Vec<ConfigError> {
+        let fields = [
+            above_zero("interval_seconds", self.interval),
+            above_zero("timeout_seconds", self.timeout),
+            self.timeout_beyond_interval(),
+            count("rise", self.rise, 1..=u32::MAX),
+            count("fall", self.fall, 1..=u32::MAX),
+            in_range("port", self.port.unwrap_or(1), 1..=u16::MAX),
+        ];
+        let of_http = match self.kind {
+            HealthCheckType::Http => self.over_http(),
+            HealthCheckType::Tcp => self.over_tcp(),
+        };
+        fields.into_iter().chain(of_http).flatten().collect()
     }
 
-    /// The first field that is given and means something over HTTP only.
-    fn of_http(&self) -> Option<(&'static str, String)> {
+    fn timeout_beyond_interval(&self) -> Option<ConfigError> {
+        // An interval of no time is a mistake of its own.
+        if self.timeout <= self.interval || self.interval.is_zero() {
+            return None;
+        }
+        let allowed = format!("at most interval_seconds, which is {}", self.interval.as_secs_f64());
+        let mistake = ConfigError::new("timeout_seconds", self.timeout.as_secs_f64(), allowed);
+        Some(mistake.judged_beside(&["interval_seconds"]))
+    }
+
+    fn over_http(&self) -> [Option<ConfigError>; 4] {
+        let path = self.path.as_ref().filter(|path| !is_path(path));
+        let method = self.method.as_ref().filter(|method| !is_method(method));
+        let is_host = |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());
+        let host = self.host.as_ref().filter(|host| !is_host(host));
+        let none = self.statuses.as_ref().filter(|statuses| statuses.are_none());
+        [
+            none.map(|_| ConfigError::new("statuses", "\"none\"", "statuses from 100 to 599, as 200-299 or 200, 204")),
+            path.map(|path| ConfigError::new("path", format_args!("{path:?}"), "a path that begins with /")),
+            method.map(|method| {
+                ConfigError::new("method", format_args!("{method:?}"), "a method in capital letters, as GET")
+            }),
+            host.map(|host| ConfigError::new("host", format_args!("{host:?}"), "a host, with or without a port")),
+        ]
+    }
+
+    /// What means something over HTTP only.
+    fn over_tcp(&self) -> [Option<ConfigError>; 4] {
         let fields = [
             ("path", self.path.clone()),
             ("method", self.method.clone()),
             ("host", self.host.clone()),
             ("statuses", self.statuses.as_ref().map(ToString::to_string)),
         ];
-        fields.into_iter().find_map(|(field, value)| value.map(|value| (field, value)))
+        fields.map(|(field, value)| {
+            let mistake = ConfigError::new(field, format_args!("{:?}", value?), "none where type is \"tcp\"");
+            Some(mistake.judged_beside(&["type"]))
+        })
     }
 }
 

@@ -31,9 +31,12 @@ config! {
 }
 
 impl LimitsConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        count("connections", self.connections, 1..=u32::MAX)?;
-        count("in_flight", self.in_flight, 1..=u32::MAX)?;
-        count("header_bytes", self.header_bytes, 8192..=u32::MAX)
+    fn mistakes(&self) -> Vec<ConfigError> {
+        let fields = [
+            count("connections", self.connections, 1..=u32::MAX),
+            count("in_flight", self.in_flight, 1..=u32::MAX),
+            count("header_bytes", self.header_bytes, 8192..=u32::MAX),
+        ];
+        fields.into_iter().flatten().collect()
     }
 }

@@ -55,10 +55,13 @@ config! {
 }
 
 impl ListenerLimitsConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        count("connections", self.connections, 1..=u32::MAX)?;
-        above_zero("header_seconds", self.header)?;
-        above_zero("idle_seconds", self.idle)?;
-        count("header_bytes", self.header_bytes, 8192..=u32::MAX)
+    fn mistakes(&self) -> Vec<ConfigError> {
+        let fields = [
+            count("connections", self.connections, 1..=u32::MAX),
+            above_zero("header_seconds", self.header),
+            above_zero("idle_seconds", self.idle),
+            count("header_bytes", self.header_bytes, 8192..=u32::MAX),
+        ];
+        fields.into_iter().flatten().collect()
     }
 }

@@ -32,11 +32,11 @@ config! {
 const BODY_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 impl ReplayConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        if !self.statuses.are_within(400..=599) {
+    fn mistakes(&self) -> Vec<ConfigError> {
+        let statuses = (!self.statuses.are_within(400..=599)).then(|| {
             let allowed = "statuses from 400 to 599, as 502-504 or 429, 503; or none";
-            return Err(ConfigError::new("statuses", format_args!("\"{}\"", self.statuses), allowed));
-        }
-        count("body_bytes", self.body_bytes, 0..=BODY_BYTES_MAX)
+            ConfigError::new("statuses", format_args!("\"{}\"", self.statuses), allowed)
+        });
+        [statuses, count("body_bytes", self.body_bytes, 0..=BODY_BYTES_MAX)].into_iter().flatten().collect()
     }
 }

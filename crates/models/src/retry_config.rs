@@ -39,8 +39,8 @@ config! {
 }
 
 impl RetryConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        factor("exponential_base", self.exponential_base)
+    fn mistakes(&self) -> Vec<ConfigError> {
+        factor("exponential_base", self.exponential_base).into_iter().collect()
     }
 }
 

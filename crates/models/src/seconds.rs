@@ -26,17 +26,14 @@ pub fn duration_from_seconds(field: &'static str, seconds: f64) -> Result<Durati
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
-/// Refuses no time at all, where it would mean never or always.
-pub(crate) fn above_zero(field: &'static str, duration: Duration) -> Result<(), ConfigError> {
-    if duration.is_zero() { Err(ConfigError::new(field, 0, "above 0")) } else { Ok(()) }
+/// No time at all, where it would mean never or always.
+pub(crate) fn above_zero(field: &'static str, duration: Duration) -> Option<ConfigError> {
+    duration.is_zero().then(|| ConfigError::new(field, 0, "above 0"))
 }
 
-/// Refuses a limit of no time, under which nothing could be done. That there is no limit is said by leaving it out.
-pub(crate) fn time_limit(field: &'static str, limit: Option<Duration>) -> Result<(), ConfigError> {
-    match limit {
-        Some(Duration::ZERO) => Err(ConfigError::new(field, 0, "above 0, or none at all for no limit")),
-        _ => Ok(()),
-    }
+/// A limit of no time, under which nothing could be done. That there is no limit is said by leaving it out.
+pub(crate) fn time_limit(field: &'static str, limit: Option<Duration>) -> Option<ConfigError> {
+    limit.filter(Duration::is_zero).map(|_| ConfigError::new(field, 0, "above 0, or none at all for no limit"))
 }
 
 #[cfg(feature = "serde")]

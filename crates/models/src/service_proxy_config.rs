@@ -35,11 +35,14 @@ config! {
 }
 
 impl ServiceProxyConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        positive_ratio("max_ejected_ratio", self.max_ejected_ratio)?;
-        in_range("explain_ratio", self.explain_ratio, 0.0..=1.0)?;
-        time_limit("call_timeout_seconds", self.call_timeout)?;
-        time_limit("attempt_timeout_seconds", self.attempt_timeout)
+    fn mistakes(&self) -> Vec<ConfigError> {
+        let fields = [
+            positive_ratio("max_ejected_ratio", self.max_ejected_ratio),
+            in_range("explain_ratio", self.explain_ratio, 0.0..=1.0),
+            time_limit("call_timeout_seconds", self.call_timeout),
+            time_limit("attempt_timeout_seconds", self.attempt_timeout),
+        ];
+        fields.into_iter().flatten().collect()
     }
 }
 

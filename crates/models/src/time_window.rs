@@ -1,5 +1,6 @@
 //! A rule over the outcomes of the last T.
 
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use crate::ConfigError;
@@ -38,13 +39,27 @@ config! {
 }
 
 impl TimeWindow {
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        count("buckets", self.buckets, 10..=1000)?;
-        count("minimum_calls", self.minimum_calls, 1..=u32::MAX)?;
-        if self.duration / self.buckets == Duration::ZERO {
-            let least = format!("at least {} (a nanosecond a bucket)", f64::from(self.buckets) * 1e-9);
-            return Err(ConfigError::new("duration_seconds", self.duration.as_secs_f64(), least));
+    pub(crate) fn mistakes(&self) -> Vec<ConfigError> {
+        let fields = [
+            count("buckets", self.buckets, BUCKETS),
+            count("minimum_calls", self.minimum_calls, 1..=u32::MAX),
+            self.less_than_a_nanosecond_a_bucket(),
+        ];
+        let ratios = ratios("time_window", self.failure_ratio, self.slow_call_ratio, self.slow_call);
+        fields.into_iter().chain(ratios).flatten().collect()
+    }
+
+    fn less_than_a_nanosecond_a_bucket(&self) -> Option<ConfigError> {
+        // A number of buckets that is out of range is a mistake of its own; the fewest are judged by then.
+        let buckets = if BUCKETS.contains(&self.buckets) { self.buckets } else { *BUCKETS.start() };
+        if !(self.duration / buckets).is_zero() {
+            return None;
         }
-        ratios("time_window", self.failure_ratio, self.slow_call_ratio, self.slow_call)
+        let least = format!("at least {} (a nanosecond a bucket)", f64::from(buckets) * 1e-9);
+        let mistake = ConfigError::new("duration_seconds", self.duration.as_secs_f64(), least);
+        Some(if self.duration.is_zero() { mistake } else { mistake.judged_beside(&["buckets"]) })
     }
 }
+
+/// The fewest, so that what is forgotten at once is at most a tenth of the time.
+const BUCKETS: RangeInclusive<u32> = 10..=1000;

@@ -36,7 +36,7 @@ config! {
 }
 
 impl TimeoutsConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
+    fn mistakes(&self) -> Vec<ConfigError> {
         let limits = [
             ("call_seconds", self.call),
             ("attempt_seconds", self.attempt),
@@ -44,6 +44,6 @@ impl TimeoutsConfig {
             ("idle_seconds", self.idle),
             ("header_seconds", self.header),
         ];
-        limits.into_iter().try_for_each(|(field, limit)| time_limit(field, limit))
+        limits.into_iter().filter_map(|(field, limit)| time_limit(field, limit)).collect()
     }
 }

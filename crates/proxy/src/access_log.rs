@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use http::{Method, Uri};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use service_mesh::{AccessLogConfig, AccessLogMode, Chance};
 
 use crate::listener::Listener;
@@ -220,8 +220,13 @@ impl Drop for Record {
 
 impl Told {
     fn write_line(&self, text: &mut Vec<u8>) {
-        let mut line = Map::new();
-        let mut put = |key: &str, value: Value| line.insert(key.to_owned(), value);
+        // In this order, which a map would not keep. Nothing can fail that is written to memory; a line is one whatever is
+        // in it, since JSON escapes line ends.
+        let mut before = '{';
+        let mut put = |key: &str, value: Value| {
+            let _ = write!(text, "{before}\"{key}\":{value}");
+            before = ',';
+        };
         put("time", rfc3339(self.time).into());
         put("listener", Value::from(self.listener.name.as_str()));
         put("client", self.client.map(|client| client.to_string()).into());
@@ -242,9 +247,7 @@ impl Told {
             put("parent_span_id", trace.parent().to_string().into());
             put("span_id", self.span.map(|span| span.to_string()).into());
         }
-        // Nothing can fail that is written to memory; a line is one whatever is in it, since JSON escapes line ends.
-        let _ = serde_json::to_writer(&mut *text, &Value::from(line));
-        text.push(b'\n');
+        text.extend_from_slice(b"}\n");
     }
 }
 
@@ -289,6 +292,8 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+
+    use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::*;
 
@@ -362,6 +367,26 @@ mod tests {
             "nobody waited for it"
         );
         assert_eq!(log.counts(), (2, 0));
+    }
+
+    #[test]
+    fn the_keys_stand_in_the_order_of_the_page() {
+        let (log, written) = log(AccessLogMode::All, 1.0);
+        let mut record = begin(&log).unwrap();
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let header = (HeaderName::from_static("traceparent"), HeaderValue::from_static(traceparent));
+        record.told().trace = TraceContext::take(&mut HeaderMap::from_iter([header]));
+        drop(record);
+        log.close(Duration::from_secs(20));
+        let line = String::from_utf8(written.iter().collect::<Vec<_>>().concat()).unwrap();
+        let page = include_str!("../../../docs/book/sidecar-operation.md");
+        let example = page.lines().find(|line| line.starts_with("{\"time\":")).unwrap();
+        // What stands before a colon, and in quotes, is a key here: no value has both.
+        let keys = |line: &str| -> Vec<String> {
+            let known = |part: &str| part.rsplit(['{', ',']).next().map(|key| key.trim_matches('"').to_owned());
+            line.split("\":").filter_map(known).collect::<Vec<_>>().split_last().unwrap().1.to_vec()
+        };
+        assert_eq!(keys(&line), keys(example));
     }
 
     #[test]

@@ -223,7 +223,10 @@ impl Control {
     /// What has changed, or why nothing has.
     fn put_in_force(&mut self, read: &Read) -> Result<String, String> {
         let text = read.as_ref().map_err(Clone::clone)?;
-        let policy = read_policy_file(text).map_err(|mistakes| mistakes.to_string())?;
+        let policy = read_policy_file(text).map_err(|mistakes| match &self.file {
+            Some((path, _)) => mistakes.of_file(path).to_string(),
+            None => mistakes.to_string(),
+        })?;
         // Everything that can fail comes first.
         let admin = self.admin_for(policy.admin.as_ref())?;
         // Also where nothing of it has changed: the file may have been moved away.

@@ -16,6 +16,8 @@ pub(crate) struct Attempts {
     pub(crate) succeeded: Row,
     /// Those that outlasted their limit.
     pub(crate) too_late: Row,
+    /// Those that failed before it: by an answer that was an error, or for want of a connection.
+    pub(crate) failed: Row,
 }
 
 /// What everybody has counted.
@@ -70,10 +72,12 @@ impl fmt::Display for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let strangers = self.row(|counts| counts.strangers);
         let met_nobody: Row = std::array::from_fn(|at| self.proxy.made[at].saturating_sub(self.servers[at].all()));
+        let error: Row = std::array::from_fn(|at| self.proxy.failed[at].saturating_sub(met_nobody[at]));
         let rows = [
             ("callers: answers", self.answers, true),
             ("proxy: attempts", self.proxy.made, true),
             ("  that succeeded", self.proxy.succeeded, true),
+            ("  that got an error", error, false),
             ("  that took too long", self.proxy.too_late, false),
             ("  that met nobody", met_nobody, false),
             ("servers: answered", self.row(|counts| counts.answered), true),
@@ -106,7 +110,13 @@ mod tests {
         Books {
             answers: [10, 10, 10],
             failed: 0,
-            proxy: Attempts { calls: 30, made: [12, 11, 13], succeeded: [10, 10, 10], too_late: [0, 1, 0] },
+            proxy: Attempts {
+                calls: 30,
+                made: [12, 11, 13],
+                succeeded: [10, 10, 10],
+                too_late: [0, 1, 0],
+                failed: [2, 0, 3],
+            },
             servers: [Counts { failed: 2, ..well }, Counts { hung: 1, ..well }, well],
         }
     }
@@ -117,6 +127,20 @@ mod tests {
         let text = books().to_string();
         let met_nobody = text.lines().find(|line| line.contains("met nobody")).unwrap();
         assert_eq!(met_nobody.split_whitespace().skip(3).collect::<Vec<_>>(), ["0", "0", "3", "3"]);
+    }
+
+    #[test]
+    fn the_attempts_of_the_proxy_are_the_sum_of_what_became_of_them() {
+        let text = books().to_string();
+        let proxys = text.lines().skip_while(|line| !line.starts_with("  proxy: attempts"));
+        let rows = proxys.take_while(|line| !line.starts_with("  servers:"));
+        let rows = rows.map(|line| line.split_whitespace().filter_map(|word| word.parse::<u64>().ok()).collect());
+        let rows: Vec<Vec<u64>> = rows.collect();
+        assert_eq!(rows[0], [12, 11, 13, 36]);
+        assert_eq!(rows.len(), 5, "{text}");
+        for (column, attempts) in rows[0].iter().enumerate() {
+            assert_eq!(rows[1..].iter().map(|row| row[column]).sum::<u64>(), *attempts, "{text}");
+        }
     }
 
     #[test]

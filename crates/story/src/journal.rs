@@ -211,6 +211,8 @@ impl Pages {
                 self.proxy.made[server] += 1;
                 self.proxy.succeeded[server] += u64::from(attempt.outcome == Some(Outcome::Success));
                 self.proxy.too_late[server] += u64::from(attempt.timed_out);
+                let has_failed = attempt.outcome == Some(Outcome::Failure) && !attempt.timed_out;
+                self.proxy.failed[server] += u64::from(has_failed);
             }
         }
         for pair in story.attempts.windows(2) {

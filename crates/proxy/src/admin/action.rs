@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use service_mesh::{CircuitBreaker, LoadBalancer, ServiceProxy};
 
-use super::pages::{Query, Refusal};
+use super::pages::{Query, Refusal, service_named};
 use super::snapshot;
 use crate::control::Surroundings;
 
@@ -45,9 +45,7 @@ impl Action {
         let Some(name) = &query.service else {
             return Err(Refusal::bad_request(String::from("say which service: ?service=NAME")));
         };
-        let Some(service) = surroundings.mesh.service(name) else {
-            return Err(Refusal::not_found(format!("there is no service {name:?}")));
-        };
+        let service = service_named(name, surroundings)?;
         let balancer = service.load_balancer();
         match (self, &query.instance) {
             (Self::ForceOpen, id) => circuit(&service, id.as_deref())?.force_open(),

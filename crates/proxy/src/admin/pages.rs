@@ -6,6 +6,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue,
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use service_mesh::ServiceProxy;
 
 use super::{action, snapshot};
 use crate::control::Surroundings;
@@ -98,8 +99,18 @@ pub(super) fn answer(head: &Parts, surroundings: &Surroundings) -> Result<Reply,
         Page::Snapshot => json_of(StatusCode::OK, &snapshot::snapshot(surroundings)),
         Page::Explain => {
             let service = Query::of(head)?.service;
+            service.as_deref().map(|name| service_named(name, surroundings)).transpose()?;
             json_of(StatusCode::OK, &json!({ "stories": surroundings.stories.told(service.as_deref()) }))
         }
+    })
+}
+
+/// The service of this name, or which there are.
+pub(super) fn service_named(name: &str, surroundings: &Surroundings) -> Result<ServiceProxy, Refusal> {
+    surroundings.mesh.service(name).ok_or_else(|| {
+        let services = surroundings.mesh.services();
+        let known: Vec<&str> = services.iter().map(ServiceProxy::name).collect();
+        Refusal::not_found(format!("there is no service {name:?}; there are: {}", known.join(", ")))
     })
 }
 

@@ -95,6 +95,7 @@ fn circuit(circuit: &CircuitBreaker) -> Value {
     json!({
         "name": circuit.name(),
         "state": circuit.state().as_str(),
+        "forced": circuit.snapshot().forced,
         "failure_count": circuit.failure_count(),
         "success_count": circuit.success_count(),
         "half_open_calls": circuit.half_open_calls(),

@@ -140,7 +140,8 @@ async fn stories_of_recent_calls_are_told() {
     assert_eq!((&story["ending"], story["attempts"].as_array().unwrap().len()), (&Value::from("success"), 2));
     assert_eq!(story["attempts"][0]["outcome"], "failure");
     assert!(story["text"].as_str().unwrap().starts_with("call of api took"));
-    assert_eq!(pages.json("GET /explain?service=other").await.1["stories"], serde_json::json!([]));
+    let (status, told) = pages.json("GET /explain?service=apu").await;
+    assert_eq!((status, &told["error"]["message"]), (404, &"there is no service \"apu\"; there are: api".into()));
 }
 
 #[tokio::test]
@@ -169,10 +170,15 @@ async fn what_is_done_by_hand_is_done() {
     assert_eq!(api.instance_circuit_breaker("a").unwrap().state().as_str(), "open");
     act("reset?service=api&instance=a").await;
     assert_eq!(api.instance_circuit_breaker("a").unwrap().state().as_str(), "closed");
-    act("force_open?service=api").await;
+    let circuit = |told: &Value| {
+        let circuit = &told["service"]["circuit"];
+        (circuit["state"].as_str().unwrap().to_owned(), circuit["forced"].as_bool().unwrap())
+    };
+    assert_eq!(circuit(&act("force_open?service=api").await), (String::from("open"), true));
     assert!(!api.circuit_breaker().can_execute());
-    act("force_closed?service=api").await;
+    assert_eq!(circuit(&act("force_closed?service=api").await), (String::from("closed"), true));
     assert!(api.circuit_breaker().can_execute());
+    assert_eq!(circuit(&act("reset?service=api").await), (String::from("closed"), false));
 }
 
 #[tokio::test]

@@ -21,6 +21,9 @@ use crate::signals::Signals;
 /// Where one listens who does not say where. Nobody from outside comes in by it.
 const LISTEN: &str = "127.0.0.1:8080";
 
+/// How a service is written on the command line.
+const SERVICE: &str = "NAME=HOST:PORT,HOST:PORT";
+
 /// Serve: by a policy file, or by what stands on the command line.
 ///
 /// It serves until a signal ends it. SIGTERM tells clients first, and Ctrl-C does not; both finish what is in flight. A
@@ -75,11 +78,20 @@ impl Run {
                     [("--listen", !self.listen.is_empty(), "[listeners]"), ("--admin", self.admin.is_some(), "[admin]")]
                 {
                     if is_given {
-                        let wrong = format!("{flag} is for services on the command line; a policy file has {section}");
-                        return Err(Trouble::Input(wrong));
+                        return Err(Trouble::Input(format!(
+                            "{flag} is for services on the command line, {SERVICE}; {file} would be a policy file, \
+                             which has {section}"
+                        )));
                     }
                 }
-                Ok((Some(file.into()), read(Path::new(file))?))
+                let path = Path::new(file);
+                let text = read(path).map_err(|trouble| {
+                    if path.exists() {
+                        return trouble;
+                    }
+                    Trouble::Input(format!("{trouble}; a service would be {SERVICE}"))
+                })?;
+                Ok((Some(path.to_owned()), text))
             }
             services => {
                 let listen = if self.listen.is_empty() { &[String::from(LISTEN)] } else { self.listen.as_slice() };
@@ -100,14 +112,7 @@ fn greeting(launched: &Launched, policy: &PolicyFile, file: Option<&Path>) -> St
         let _ = writeln!(text, "{line}");
     }
     let _ = match launched.admin() {
-        Some(ListenAddress::Tcp(address)) => {
-            writeln!(text, "admin: curl http://{address}/snapshot, or /metrics, /explain, /ready")
-        }
-        Some(address) => {
-            let path = address.to_string();
-            let path = path.trim_start_matches("unix:");
-            writeln!(text, "admin: curl --unix-socket {path} http://localhost/snapshot, or /metrics, /explain, /ready")
-        }
+        Some(address) => writeln!(text, "admin: {}", pages(address, policy)),
         None if file.is_some() => writeln!(text, "admin: none; [admin] would be one"),
         None => writeln!(text, "admin: none; --admin 127.0.0.1:9000 would be one"),
     };
@@ -116,4 +121,42 @@ fn greeting(launched: &Launched, policy: &PolicyFile, file: Option<&Path>) -> St
     }
     text.push_str("Ctrl-C ends it when what is in flight is finished; a second one at once");
     text
+}
+
+/// How the sidecar's own pages are asked for, and which there are: stories only where some are kept.
+fn pages(address: &ListenAddress, policy: &PolicyFile) -> String {
+    let has_token = policy.admin.as_ref().is_some_and(|admin| admin.token.is_some());
+    let token = if has_token { "-H 'Authorization: Bearer TOKEN' " } else { "" };
+    let place = match address {
+        ListenAddress::Tcp(address) => format!("http://{address}"),
+        other => format!("--unix-socket {} http://localhost", other.to_string().trim_start_matches("unix:")),
+    };
+    let has_stories = policy.services.values().any(|service| service.explain_ratio > 0.0);
+    let explain = if has_stories { ", /explain" } else { "" };
+    format!("curl {token}{place}/snapshot, or /metrics{explain}, /ready")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pages_are_asked_for_as_they_let_one_in() {
+        let told = |text: &str| {
+            let policy = service_mesh::read_policy_file(text).unwrap();
+            pages(&policy.admin.as_ref().unwrap().address, &policy)
+        };
+        assert_eq!(
+            told("[admin]\naddress = '127.0.0.1:9000'"),
+            "curl http://127.0.0.1:9000/snapshot, or /metrics, /ready"
+        );
+        assert_eq!(
+            told("[admin]\naddress = '127.0.0.1:9000'\ntoken = '0123456789abcdef'\n[services.a]\nexplain_ratio = 0.1"),
+            "curl -H 'Authorization: Bearer TOKEN' http://127.0.0.1:9000/snapshot, or /metrics, /explain, /ready"
+        );
+        assert_eq!(
+            told("[admin]\naddress = 'unix:/run/mesh.sock'"),
+            "curl --unix-socket /run/mesh.sock http://localhost/snapshot, or /metrics, /ready"
+        );
+    }
 }

@@ -131,6 +131,8 @@ async fn a_file_is_followed_and_a_signal_reads_it_at_once() {
     std::fs::write(&path, "[services.c").unwrap();
     sender.send(Signal::Reload).unwrap();
     until(|surroundings| surroundings.reloads().told(surroundings.now())["reloads_refused"] == 1).await;
+    let told = surroundings.reloads().told(surroundings.now())["refused"]["why"].to_string();
+    assert!(told.starts_with(&format!("\"{}:1:12: not TOML", path.display())), "{told}");
     assert!(surroundings.mesh.service("b").is_some(), "what was in force stays");
     std::fs::remove_file(&path).unwrap();
     drop(drain);

@@ -214,6 +214,8 @@ fn wrong_input_is_one_error_and_code_2() {
     for (arguments, told) in [
         (vec!["check", "nothing.toml"], "nothing.toml cannot be read: No such file"),
         (vec!["run", "nothing.toml"], "nothing.toml cannot be read: No such file"),
+        (vec!["run", "api"], "; a service would be NAME=HOST:PORT,HOST:PORT"),
+        (vec!["run", "--listen", "127.0.0.1:0", "api"], "NAME=HOST:PORT,HOST:PORT; api would be a policy file"),
         (vec!["run", folder], "cannot be read: Is a directory"),
         (vec!["check", no_text.path()], "cannot be read: stream did not contain valid UTF-8"),
         (vec!["check", no_toml.path()], ":1:14: not TOML: "),

@@ -48,6 +48,10 @@ pub(super) struct Table<'a> {
     entries: &'a DeTable<'a>,
     known: RefCell<Vec<&'static str>>,
     missing: RefCell<Vec<&'static str>>,
+    /// The keys that were meant by those that are unknown.
+    miswritten: RefCell<Vec<&'static str>>,
+    /// Whether all that it does not say would be inherited from a table with a mistake.
+    is_heir_of_a_mistake: bool,
     /// How many mistakes there were when it was begun.
     mistakes_before: usize,
 }
@@ -146,7 +150,23 @@ impl<'a> Entry<'a> {
 impl<'a> Table<'a> {
     fn new(document: &'a Document<'a>, path: String, at: usize, entries: &'a DeTable<'a>) -> Self {
         let mistakes_before = document.mistakes.borrow().len();
-        Self { document, path, at, entries, known: RefCell::default(), missing: RefCell::default(), mistakes_before }
+        Self {
+            document,
+            path,
+            at,
+            entries,
+            known: RefCell::default(),
+            missing: RefCell::default(),
+            miswritten: RefCell::default(),
+            is_heir_of_a_mistake: false,
+            mistakes_before,
+        }
+    }
+
+    /// From now on nothing is known of what it does not say.
+    pub(super) fn heir_of_a_mistake(mut self) -> Self {
+        self.is_heir_of_a_mistake = true;
+        self
     }
 
     /// What stands behind this key, which is known from now on.
@@ -188,41 +208,76 @@ impl<'a> Table<'a> {
 
     /// Notes the keys that nobody asked for, and those that are missing. Whether nothing in the table is wrong.
     pub(super) fn finish(self) -> bool {
-        let (known, mut missing) = (self.known.borrow(), self.missing.borrow_mut());
+        self.note_strangers();
+        self.document.mistakes.borrow().len() == self.mistakes_before
+    }
+
+    /// The same. Whether it is known what these keys say.
+    pub(super) fn finish_knowing(self, keys: &[&str]) -> bool {
+        self.note_strangers();
+        self.are_known(keys)
+    }
+
+    /// Finishes it, and takes what was built of it; each value that is out of range stands at its key. What would not be
+    /// wrong but for another mistake is not told: that one may be all there is.
+    pub(super) fn build<T>(self, built: Result<T, Vec<ConfigError>>) -> Option<T> {
+        self.note_strangers();
+        let told = |error: &ConfigError| !self.is_in_doubt(error.field()) && self.are_known(error.beside());
+        match built {
+            Ok(built) => (self.document.mistakes.borrow().len() == self.mistakes_before).then_some(built),
+            Err(errors) => {
+                let told: Vec<_> = errors.into_iter().filter(told).collect();
+                for error in &told {
+                    self.refuse(error);
+                }
+                None
+            }
+        }
+    }
+
+    fn are_known(&self, keys: &[&str]) -> bool {
+        !keys.iter().any(|key| self.is_in_doubt(key))
+    }
+
+    /// Whether nobody knows what was meant by this key: it was miswritten, its value is wrong, or what it would inherit.
+    fn is_in_doubt(&self, key: &str) -> bool {
+        let is_heir = self.is_heir_of_a_mistake && !self.entries.contains_key(key);
+        if is_heir || self.miswritten.borrow().contains(&key) {
+            return true;
+        }
+        let path = self.path_of(key);
+        let is_within = |mistake: &Mistake| {
+            mistake.key.strip_prefix(&path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.document.mistakes.borrow()[self.mistakes_before..].iter().any(is_within)
+    }
+
+    /// Notes the keys that nobody asked for, and those that are missing.
+    fn note_strangers(&self) {
+        let (known, mut miswritten) = (self.known.borrow(), self.miswritten.borrow_mut());
         for (key, _) in self.entries {
             if !known.contains(&&**key.get_ref()) {
                 let message = format!("is unknown; {}", meant(key.get_ref(), &known));
                 self.document.refuse(&self.path_of(key.get_ref()), key.span().start, message);
-                // A key that was written wrongly is not missing as well.
-                let written = closest(key.get_ref(), known.iter().copied());
-                missing.retain(|key| Some(*key) != written);
+                let meant = closest(key.get_ref(), known.iter().copied());
+                miswritten.extend(meant.filter(|meant| !self.entries.contains_key(*meant)));
             }
         }
-        for key in missing.iter() {
+        // A key that was written wrongly is not missing as well.
+        for key in self.missing.borrow().iter().filter(|key| !miswritten.contains(*key)) {
             self.document.refuse(&self.path_of(key), self.at, "is missing");
         }
-        self.document.mistakes.borrow().len() == self.mistakes_before
     }
 
-    /// Finishes it, and takes what was built of it; what is out of range stands at its key. Without a look at what was
-    /// built where something is wrong already, for one mistake must not be told as two.
-    pub(super) fn build<T>(self, built: Result<T, ConfigError>) -> Option<T> {
-        let (document, path, at, entries) = (self.document, self.path.clone(), self.at, self.entries);
-        if !self.finish() {
-            return None;
-        }
-        let error = match built {
-            Ok(built) => return Some(built),
-            Err(error) => error,
-        };
+    /// Notes what is out of range.
+    fn refuse(&self, error: &ConfigError) {
         let message = format_args!("is {}; allowed: {}", error.value(), error.allowed());
-        match entries.get_key_value(error.field()) {
-            Some((key, _)) => document.refuse(&join(&path, error.field()), key.span().start, message),
+        match self.entries.get_key_value(error.field()) {
+            Some((key, _)) => self.document.refuse(&self.path_of(error.field()), key.span().start, message),
             // It says something of the table as a whole, or of a key that is not there.
-            None if path.ends_with(error.field()) => document.refuse(&path, at, message),
-            None => document.refuse(&join(&path, error.field()), at, message),
+            None if self.path.ends_with(error.field()) => self.document.refuse(&self.path, self.at, message),
+            None => self.document.refuse(&self.path_of(error.field()), self.at, message),
         }
-        None
     }
 
     fn entry_of(&self, key: &str, span: Range<usize>, value: &'a Spanned<DeValue<'a>>) -> Entry<'a> {

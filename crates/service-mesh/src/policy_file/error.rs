@@ -46,8 +46,10 @@ impl PolicyError {
         Self { path: None, kind: Kind::Mistaken(mistakes) }
     }
 
-    pub(super) fn at(mut self, path: &Path) -> Self {
-        self.path = Some(path.to_owned());
+    /// The same, told of the text of this file.
+    #[must_use]
+    pub fn of_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.path = Some(path.into());
         self
     }
 

@@ -196,5 +196,5 @@ fn with_text_of<T>(path: &Path, then: impl FnOnce(&str) -> Result<T, PolicyError
     fs::read_to_string(path)
         .map_err(PolicyError::unreadable)
         .and_then(|text| then(&text))
-        .map_err(|error| error.at(path))
+        .map_err(|error| error.of_file(path))
 }

@@ -1,6 +1,6 @@
 //! Every section of the policy file, one after the other: which keys it has, and what they become.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ fn service(entry: &Entry<'_>) -> Option<ServicePolicy> {
         entry.refuse::<()>("stands beside instances; allowed: one of the two");
     }
     let circuit_breaker = match table.entry("circuit_breaker") {
-        Some(entry) => entry.table().and_then(|table| circuit_breaker(table, &policy.circuit_breaker)),
+        Some(entry) => entry.table().and_then(|table| circuit_breaker(table, Some(&policy.circuit_breaker))),
         None => Some(policy.circuit_breaker),
     };
     let instance_circuit_breaker = table
@@ -93,25 +93,31 @@ fn service(entry: &Entry<'_>) -> Option<ServicePolicy> {
     policy.health_check = table.entry("health_check").and_then(|entry| health_check(entry.table()?));
     policy.replay = table.entry("replay").and_then(|entry| replay(entry.table()?)).unwrap_or_default();
     policy.limits = table.entry("limits").and_then(|entry| limits(entry.table()?)).unwrap_or_default();
-    let config = policy.proxy_config(ServiceProxyConfig::default().max_ejected_ratio());
-    table.build(config).map(|_checked| policy)
+    let ratios = ServiceProxyConfig::builder().explain_ratio(policy.explain_ratio);
+    let ratios = match policy.max_ejected_ratio {
+        Some(ratio) => ratios.max_ejected_ratio(ratio),
+        None => ratios,
+    };
+    table.build(ratios.build_or_mistakes()).map(|_checked| policy)
 }
 
 fn instances(entry: &Entry<'_>) -> Option<Vec<ServiceInstance>> {
-    let mut instances: Vec<ServiceInstance> = Vec::new();
+    let (mut instances, mut ids) = (Vec::new(), BTreeSet::new());
     for entry in entry.elements()? {
-        let Some(instance) = instance(&entry) else { continue };
-        if instances.iter().any(|other| other.id == instance.id) {
-            entry.refuse::<()>(format_args!("has the id of another instance, {:?}", instance.id));
-        }
-        instances.push(instance);
+        instances.extend(instance(&entry, &mut ids));
     }
     Some(instances)
 }
 
-fn instance(entry: &Entry<'_>) -> Option<ServiceInstance> {
+/// Its id must be none of those that there are, and is one from then on.
+fn instance(entry: &Entry<'_>, ids: &mut BTreeSet<String>) -> Option<ServiceInstance> {
     let table = entry.table()?;
     let (id, host, port) = (table.require::<Word>("id"), table.require::<Host>("host"), table.require::<Port>("port"));
+    if let Some(Word(id)) = &id
+        && !ids.insert(id.clone())
+    {
+        entry.refuse::<()>(format_args!("has the id of another instance, {id:?}"));
+    }
     let weight = table.read("weight").unwrap_or(1);
     let healthy = table.read("healthy").unwrap_or(true);
     let connections = table.read("connections").unwrap_or(0);
@@ -139,10 +145,11 @@ fn switchable<T>(entry: &Entry<'_>, read: fn(Table<'_>) -> Option<T>) -> Option<
     }
 }
 
-/// Starts from `base`, so that what is not said is inherited.
-fn circuit_breaker(table: Table<'_>, base: &CircuitBreakerConfig) -> Option<CircuitBreakerConfig> {
+/// Starts from `base`, so that what is not said is inherited; of a base with a mistake nothing is known.
+fn circuit_breaker(table: Table<'_>, base: Option<&CircuitBreakerConfig>) -> Option<CircuitBreakerConfig> {
     use CircuitBreakerConfigBuilder as Builder;
-    let builder = base.to_builder();
+    let table = if base.is_some() { table } else { table.heir_of_a_mistake() };
+    let builder = base.map_or_else(CircuitBreakerConfig::builder, CircuitBreakerConfig::to_builder);
     let builder = table.set("failure_threshold", builder, Builder::failure_threshold);
     let builder = table.set("consecutive", builder, Builder::consecutive);
     let builder = table.set("success_threshold", builder, Builder::success_threshold);
@@ -153,17 +160,17 @@ fn circuit_breaker(table: Table<'_>, base: &CircuitBreakerConfig) -> Option<Circ
     let builder = table.set("timeout_max_seconds", builder, |builder, time: Duration| builder.timeout_max(time));
     let builder = table.set("probe_timeout_seconds", builder, |builder, time: Duration| builder.probe_timeout(time));
     let builder = match table.entry("count_window") {
-        Some(entry) => builder.count_window(count_window(&entry, base.count_window())),
+        Some(entry) => builder.count_window(count_window(&entry, base)),
         None => builder,
     };
     let builder = match table.entry("time_window") {
-        Some(entry) => builder.time_window(time_window(&entry, base.time_window())),
+        Some(entry) => builder.time_window(time_window(&entry, base)),
         None => builder,
     };
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }
 
-/// What is not said is as in the service's; where that is mistaken, nothing can be said of the whole.
+/// What is not said is as in the service's.
 fn instance_circuit_breaker(
     entry: &Entry<'_>,
     service: Option<&CircuitBreakerConfig>,
@@ -173,42 +180,44 @@ fn instance_circuit_breaker(
         DeValue::Boolean(false) => Some(InstanceCircuitBreaker::Off),
         _ => {
             let table = entry.table_or("a table, or false")?;
-            let config = circuit_breaker(table, service?)?;
+            let config = circuit_breaker(table, service)?;
             Some(InstanceCircuitBreaker::Given(Arc::new(config)))
         }
     }
 }
 
-/// `false` is none, where one would be inherited.
-fn count_window(entry: &Entry<'_>, base: Option<CountWindow>) -> Option<CountWindow> {
+/// `false` is none, where one would be inherited. What is not said is as in that of `base`.
+fn count_window(entry: &Entry<'_>, base: Option<&CircuitBreakerConfig>) -> Option<CountWindow> {
     use CountWindowBuilder as Builder;
     if matches!(entry.value(), DeValue::Boolean(false)) {
         return None;
     }
     let table = entry.table_or("a table, or false")?;
-    let builder = base.unwrap_or_default().to_builder();
+    let table = if base.is_some() { table } else { table.heir_of_a_mistake() };
+    let builder = base.and_then(CircuitBreakerConfig::count_window).unwrap_or_default().to_builder();
     let builder = table.set("size", builder, Builder::size);
     let builder = table.set("minimum_calls", builder, Builder::minimum_calls);
     let builder = table.set("failure_ratio", builder, |builder, ratio: f64| builder.failure_ratio(ratio));
     let builder = table.set("slow_call_ratio", builder, |builder, ratio: f64| builder.slow_call_ratio(ratio));
     let builder = table.set("slow_call_seconds", builder, |builder, time: Duration| builder.slow_call(time));
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }
 
-fn time_window(entry: &Entry<'_>, base: Option<TimeWindow>) -> Option<TimeWindow> {
+fn time_window(entry: &Entry<'_>, base: Option<&CircuitBreakerConfig>) -> Option<TimeWindow> {
     use TimeWindowBuilder as Builder;
     if matches!(entry.value(), DeValue::Boolean(false)) {
         return None;
     }
     let table = entry.table_or("a table, or false")?;
-    let builder = base.unwrap_or_default().to_builder();
+    let table = if base.is_some() { table } else { table.heir_of_a_mistake() };
+    let builder = base.and_then(CircuitBreakerConfig::time_window).unwrap_or_default().to_builder();
     let builder = table.set("duration_seconds", builder, Builder::duration);
     let builder = table.set("buckets", builder, Builder::buckets);
     let builder = table.set("minimum_calls", builder, Builder::minimum_calls);
     let builder = table.set("failure_ratio", builder, |builder, ratio: f64| builder.failure_ratio(ratio));
     let builder = table.set("slow_call_ratio", builder, |builder, ratio: f64| builder.slow_call_ratio(ratio));
     let builder = table.set("slow_call_seconds", builder, |builder, time: Duration| builder.slow_call(time));
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }
 
 fn retry(table: Table<'_>) -> Option<RetryConfig> {
@@ -219,7 +228,7 @@ fn retry(table: Table<'_>) -> Option<RetryConfig> {
     let builder = table.set("exponential_base", builder, Builder::exponential_base);
     let builder = table.set("jitter", builder, Builder::jitter);
     let builder = table.set("retry_after_max_seconds", builder, Builder::retry_after_max);
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }
 
 /// `retry = false`.
@@ -231,7 +240,7 @@ fn budget(table: Table<'_>) -> Option<RetryBudgetConfig> {
     use RetryBudgetConfigBuilder as Builder;
     let builder = table.set("ratio", RetryBudgetConfig::builder(), Builder::ratio);
     let builder = table.set("floor_per_second", builder, Builder::floor_per_second);
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }
 
 fn timeouts(table: Table<'_>) -> Option<TimeoutsConfig> {
@@ -241,7 +250,7 @@ fn timeouts(table: Table<'_>) -> Option<TimeoutsConfig> {
     let builder = table.set("connect_seconds", builder, |builder, limit: Duration| builder.connect(limit));
     let builder = table.set("idle_seconds", builder, |builder, limit: Duration| builder.idle(limit));
     let builder = table.set("header_seconds", builder, |builder, limit: Duration| builder.header(limit));
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }
 
 fn health_check(table: Table<'_>) -> Option<HealthCheckConfig> {
@@ -256,14 +265,14 @@ fn health_check(table: Table<'_>) -> Option<HealthCheckConfig> {
     let builder = table.set("timeout_seconds", builder, Builder::timeout);
     let builder = table.set("rise", builder, Builder::rise);
     let builder = table.set("fall", builder, Builder::fall);
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }
 
 fn replay(table: Table<'_>) -> Option<ReplayConfig> {
     use ReplayConfigBuilder as Builder;
     let builder = table.set("statuses", ReplayConfig::builder(), Builder::statuses);
     let builder = table.set("body_bytes", builder, Builder::body_bytes);
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }
 
 fn limits(table: Table<'_>) -> Option<LimitsConfig> {
@@ -273,31 +282,33 @@ fn limits(table: Table<'_>) -> Option<LimitsConfig> {
     let builder = table.set("queue", builder, Builder::queue);
     let builder = table.set("header_bytes", builder, Builder::header_bytes);
     let builder = table.set("body_bytes", builder, |builder, bytes: u64| builder.body_bytes(bytes));
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }
 
 fn discovery(entry: &Entry<'_>) -> Option<DiscoveryConfig> {
     let table = entry.table()?;
     let (dns, srv) = (table.read::<Authority>("dns"), table.read::<ServiceName>("srv").map(|name| name.0));
+    let names = (table.entry("dns").is_some(), table.entry("srv").is_some());
     let mut config = DiscoveryConfig::new(DiscoveryQuery::Srv(String::new()));
     config.server = table.read("server");
     config.min_ttl = table.read("min_ttl_seconds").unwrap_or(config.min_ttl);
     // What is not said is not less than what is.
     config.max_ttl = table.read("max_ttl_seconds").unwrap_or_else(|| config.max_ttl.max(config.min_ttl));
     config.empty_grace = table.read("empty_grace_seconds").unwrap_or(config.empty_grace);
-    let seconds = |time: Duration| time.as_secs_f64();
-    let checked = if dns.is_none() == srv.is_none() {
-        let names = if dns.is_none() { "without a name" } else { "by two names" };
-        Err(ConfigError::new("discovery", names, "dns or srv"))
-    } else if config.min_ttl.is_zero() {
-        Err(ConfigError::new("min_ttl_seconds", 0, "above 0"))
-    } else if config.max_ttl < config.min_ttl {
-        let allowed = format!("at least min_ttl_seconds, which is {}", seconds(config.min_ttl));
-        Err(ConfigError::new("max_ttl_seconds", seconds(config.max_ttl), allowed))
-    } else {
-        Ok(())
+    let query = match names {
+        (false, false) => Some(("without a name", &["dns", "srv"][..])),
+        (true, true) => Some(("by two names", &[][..])),
+        _ => None,
     };
-    table.build(checked)?;
+    let query = query.map(|(names, beside)| ConfigError::new("discovery", names, "dns or srv").judged_beside(beside));
+    let no_time = config.min_ttl.is_zero().then(|| ConfigError::new("min_ttl_seconds", 0, "above 0"));
+    let too_short = (config.max_ttl < config.min_ttl).then(|| {
+        let allowed = format!("at least min_ttl_seconds, which is {}", config.min_ttl.as_secs_f64());
+        let mistake = ConfigError::new("max_ttl_seconds", config.max_ttl.as_secs_f64(), allowed);
+        mistake.judged_beside(&["min_ttl_seconds"])
+    });
+    let mistakes: Vec<_> = [query, no_time, too_short].into_iter().flatten().collect();
+    table.build(if mistakes.is_empty() { Ok(()) } else { Err(mistakes) })?;
     config.query = dns.map(DiscoveryQuery::Dns).or_else(|| srv.map(DiscoveryQuery::Srv))?;
     Some(config)
 }

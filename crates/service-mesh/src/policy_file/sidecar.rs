@@ -43,9 +43,8 @@ fn listener(entry: &Entry<'_>) -> Option<ListenerConfig> {
     let table = entry.table()?;
     let address: Option<ListenAddress> = table.require("address");
     let limits = table.entry("limits").and_then(|entry| limits(entry.table()?)).unwrap_or_default();
-    if !table.finish() {
-        return None;
-    }
+    // Whatever else is wrong with it: nobody else may listen there.
+    table.finish();
     let mut listener = ListenerConfig::new(address?);
     listener.limits = limits;
     Some(listener)
@@ -58,20 +57,19 @@ fn limits(table: Table<'_>) -> Option<ListenerLimitsConfig> {
     let builder = table.set("idle_seconds", builder, Builder::idle);
     let builder = table.set("header_bytes", builder, Builder::header_bytes);
     let builder = table.set("body_bytes", builder, |builder, bytes: u64| builder.body_bytes(bytes));
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }
 
 fn admin(entry: &Entry<'_>) -> Option<AdminConfig> {
     let table = entry.table()?;
     let (address, token) = (table.require::<ListenAddress>("address"), table.read::<Token>("token"));
-    if let (Some(entry), Some(address), None) = (table.entry("address"), &address, table.entry("token"))
+    let entry = table.entry("address");
+    if table.finish_knowing(&["token"])
+        && let (Some(entry), Some(address), None) = (entry, &address, &token)
         && !address.is_local()
     {
         let allowed = "a loopback address or a Unix socket, unless there is a token";
         entry.refuse::<()>(format_args!("is \"{address}\"; allowed: {allowed}"));
-    }
-    if !table.finish() {
-        return None;
     }
     let mut admin = AdminConfig::new(address?);
     admin.token = token.map(|token| token.0);
@@ -164,7 +162,7 @@ fn route(entry: &Entry<'_>, names: &Names<'_>) -> Option<RouteConfig> {
     route.host = table.read::<RouteHost>("host").map(|host| host.0);
     route.path_prefix = table.read::<PathPrefix>("path_prefix").map_or(route.path_prefix, |prefix| prefix.0);
     route.methods = table.entry("methods").and_then(|entry| methods(&entry)).unwrap_or_default();
-    table.finish().then_some(route)
+    table.finish_knowing(&["listener", "host", "path_prefix", "methods"]).then_some(route)
 }
 
 /// A host as it is compared: in small letters, without a dot at the end.
@@ -231,7 +229,7 @@ fn access_log(table: Table<'_>) -> Option<AccessLogConfig> {
     let builder = table.set("mode", AccessLogConfig::builder(), Builder::mode);
     let builder = table.set("sample_ratio", builder, Builder::sample_ratio);
     let builder = table.set("path", builder, |builder, Word(path)| builder.path(path));
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }
 
 impl Read for AccessLogMode {
@@ -244,5 +242,5 @@ fn drain(table: Table<'_>) -> Option<DrainConfig> {
     use DrainConfigBuilder as Builder;
     let builder = table.set("delay_seconds", DrainConfig::builder(), Builder::delay);
     let builder = table.set("deadline_seconds", builder, Builder::deadline);
-    table.build(builder.build())
+    table.build(builder.build_or_mistakes())
 }

@@ -131,6 +131,7 @@ delay_seconds = -1
     14:29: services.e.circuit_breaker.count_window is without a rule; allowed: failure_ratio, slow_call_ratio, or both
     17:1: services.f.max_ejected_ratio is 0; allowed: above 0, at most 1
     19:1: services.g.timeouts.call_seconds is -1; allowed: a finite number of seconds, at least 0
+    20:1: services.g.timeouts.attempt_seconds is 0; allowed: above 0, or none at all for no limit
     21:1: services.g.timeouts.idle_seconds is NaN; allowed: a finite number of seconds, at least 0
     23:8: services.h.budget.ratio is inf; allowed: 0 to 10
     24:7: services.h.retry.exponential_base is 0.5; allowed: a finite number, at least 1
@@ -156,6 +157,181 @@ timeouts = { call_seconds = 0, attempt_seconds = 0, idle_seconds = 0 }
     4:7: services.payments.instances[0].id is empty; expected some text
     5:29: services.payments.instances[1].port is 0; allowed: 1 to 65535
     7:14: services.payments.timeouts.call_seconds is 0; allowed: above 0, or none at all for no limit
+    7:32: services.payments.timeouts.attempt_seconds is 0; allowed: above 0, or none at all for no limit
+    7:53: services.payments.timeouts.idle_seconds is 0; allowed: above 0, or none at all for no limit
+    "#);
+}
+
+#[test]
+fn every_value_out_of_range_is_told_also_beside_wrong_keys_and_types() {
+    let text = "
+[services.a]
+max_ejected_ratio = 2
+explain_ratio = -1
+colour = 'blue'
+[services.a.circuit_breaker]
+failure_threshold = 0
+success_threshold = 0
+half_open_max_calls = 'many'
+timeout_multiplier = 0.5
+timeout_jiter_ratio = 2
+count_window = { size = 0, minimum_calls = 0, failure_ratio = 2, slow_call_ratio = 2 }
+time_window = { buckets = 9, duration_seconds = 0, failure_ratio = 'half', minimum_calls = 0 }
+[services.a.instance_circuit_breaker]
+success_threshold = 0
+half_open_max_calls = 0
+count_window.size = 0
+[services.a.retry]
+exponential_base = 0
+max_retires = 3
+[services.a.budget]
+ratio = 11
+floor_per_second = -1
+[services.a.health_check]
+interval_seconds = 0
+timeout_seconds = 0
+rise = 0
+path = 'x'
+method = 'get'
+[services.a.replay]
+statuses = '200'
+body_bytes = 100_000_000
+";
+    assert_snapshot!(mistakes(text), @r#"
+    3:1: services.a.max_ejected_ratio is 2; allowed: above 0, at most 1
+    4:1: services.a.explain_ratio is -1; allowed: 0 to 1
+    5:1: services.a.colour is unknown; allowed: strategy, instances, discovery, circuit_breaker, instance_circuit_breaker, retry, budget, timeouts, max_ejected_ratio, explain_ratio, slow_start_seconds, health_check, replay, limits
+    7:1: services.a.circuit_breaker.failure_threshold is 0; allowed: 1 or more
+    8:1: services.a.circuit_breaker.success_threshold is 0; allowed: 1 or more
+    9:1: services.a.circuit_breaker.half_open_max_calls is a string; expected a whole number
+    10:1: services.a.circuit_breaker.timeout_multiplier is 0.5; allowed: a finite number, at least 1
+    11:1: services.a.circuit_breaker.timeout_jiter_ratio is unknown; did you mean timeout_jitter_ratio?
+    12:1: services.a.circuit_breaker.count_window.slow_call_seconds is missing; allowed: a number of seconds, since slow_call_ratio is set
+    12:18: services.a.circuit_breaker.count_window.size is 0; allowed: 1 or more
+    12:28: services.a.circuit_breaker.count_window.minimum_calls is 0; allowed: 1 or more
+    12:47: services.a.circuit_breaker.count_window.failure_ratio is 2; allowed: above 0, at most 1
+    12:66: services.a.circuit_breaker.count_window.slow_call_ratio is 2; allowed: above 0, at most 1
+    13:17: services.a.circuit_breaker.time_window.buckets is 9; allowed: 10 or more
+    13:30: services.a.circuit_breaker.time_window.duration_seconds is 0; allowed: at least 0.00000001 (a nanosecond a bucket)
+    13:52: services.a.circuit_breaker.time_window.failure_ratio is a string; expected a number
+    13:76: services.a.circuit_breaker.time_window.minimum_calls is 0; allowed: 1 or more
+    15:1: services.a.instance_circuit_breaker.success_threshold is 0; allowed: 1 or more
+    16:1: services.a.instance_circuit_breaker.half_open_max_calls is 0; allowed: 1 or more
+    17:14: services.a.instance_circuit_breaker.count_window.size is 0; allowed: 1 or more
+    19:1: services.a.retry.exponential_base is 0; allowed: a finite number, at least 1
+    20:1: services.a.retry.max_retires is unknown; did you mean max_retries?
+    22:1: services.a.budget.ratio is 11; allowed: 0 to 10
+    23:1: services.a.budget.floor_per_second is -1; allowed: 0 to 1000000
+    25:1: services.a.health_check.interval_seconds is 0; allowed: above 0
+    26:1: services.a.health_check.timeout_seconds is 0; allowed: above 0
+    27:1: services.a.health_check.rise is 0; allowed: 1 or more
+    28:1: services.a.health_check.path is "x"; allowed: a path that begins with /
+    29:1: services.a.health_check.method is "get"; allowed: a method in capital letters, as GET
+    31:1: services.a.replay.statuses is "200"; allowed: statuses from 400 to 599, as 502-504 or 429, 503; or none
+    32:1: services.a.replay.body_bytes is 100000000; allowed: 0 to 67108864
+    "#);
+}
+
+#[test]
+fn every_mistake_of_a_section_is_told_and_every_clash_of_two() {
+    let text = "
+[services.b]
+health_check = { type = 'tcp', path = '/', statuses = '200', fall = 0 }
+timeouts = { call_seconds = 0, attempt_seconds = '1', idle_seconds = 0 }
+discovery = { dns = 'api:80', srv = 3, min_ttl_seconds = 0 }
+instances = [{ id = 'a', host = 'h', port = 1 }, { id = 'a', host = 'h', port = 0 }]
+[listeners.web]
+address = '127.0.0.1:80'
+limits = { connections = 0, header_seconds = 0, header_bytes = 1 }
+[listeners.again]
+address = '127.0.0.1:80'
+[[routes]]
+service = 'a'
+[[routes]]
+service = 'c'
+[admin]
+address = '127.0.0.1:80'
+tokn = ''
+";
+    assert_snapshot!(mistakes(text), @r#"
+    3:32: services.b.health_check.path is "/"; allowed: none where type is "tcp"
+    3:44: services.b.health_check.statuses is "200"; allowed: none where type is "tcp"
+    3:62: services.b.health_check.fall is 0; allowed: 1 or more
+    4:14: services.b.timeouts.call_seconds is 0; allowed: above 0, or none at all for no limit
+    4:32: services.b.timeouts.attempt_seconds is a string; expected a number
+    4:55: services.b.timeouts.idle_seconds is 0; allowed: above 0, or none at all for no limit
+    5:1: services.b.discovery is by two names; allowed: dns or srv
+    5:1: services.b.discovery stands beside instances; allowed: one of the two
+    5:31: services.b.discovery.srv is a whole number; expected a string
+    5:40: services.b.discovery.min_ttl_seconds is 0; allowed: above 0
+    6:50: services.b.instances[1] has the id of another instance, "a"
+    6:74: services.b.instances[1].port is 0; allowed: 1 to 65535
+    7:12: listeners.web listens where listeners.again does
+    9:12: listeners.web.limits.connections is 0; allowed: 1 or more
+    9:29: listeners.web.limits.header_seconds is 0; allowed: above 0
+    9:49: listeners.web.limits.header_bytes is 1; allowed: 8192 or more
+    13:1: routes[0].service is "a"; did you mean b?
+    14:1: routes[1] fits the same requests as another route, which stands before it
+    15:1: routes[1].service is "c"; did you mean b?
+    16:2: admin listens where listeners.again does
+    18:1: admin.tokn is unknown; did you mean token?
+    "#);
+}
+
+/// A wrong value counts as not given: what would be right or wrong by it is not told, for it may be right.
+#[test]
+fn no_mistake_is_told_that_follows_from_another() {
+    let text = "
+[services.a.circuit_breaker]
+timeout_seconds = '60'
+timeout_max_seconds = 20
+[services.b.circuit_breaker]
+timeout = 10
+timeout_max_seconds = 20
+[services.c.circuit_breaker]
+consecutive = false
+count_window = { size = 0, failure_ratio = 0.5 }
+[services.d.circuit_breaker]
+count_window = { failure_rate = 0.5 }
+time_window = { slow_call_ratio = 0.5, slow_call_second = 1 }
+[services.e.circuit_breaker]
+failure_threshold = 0
+consecutive = false
+count_window = { failure_ratio = 2 }
+[services.e.instance_circuit_breaker]
+timeout_max_seconds = 20
+time_window = { slow_call_seconds = 1 }
+[services.f]
+health_check = { interval_seconds = 'often', timeout_seconds = 20 }
+discovery = { dsn = 'api:80', min_ttl_seconds = '500', max_ttl_seconds = 2 }
+[services.g.discovery]
+dns = 3
+[services.h.circuit_breaker]
+time_window = { buckets = 'ten', duration_seconds = 1e-8, failure_ratio = 0.5 }
+[[routes]]
+service = 'a'
+[[routes]]
+service = 'a'
+hots = 'b'
+[admin]
+address = '0.0.0.0:80'
+tokn = '0123456789abcdef'
+";
+    assert_snapshot!(mistakes(text), @r#"
+    3:1: services.a.circuit_breaker.timeout_seconds is a string; expected a number
+    6:1: services.b.circuit_breaker.timeout is unknown; did you mean timeout_seconds?
+    10:18: services.c.circuit_breaker.count_window.size is 0; allowed: 1 or more
+    12:18: services.d.circuit_breaker.count_window.failure_rate is unknown; did you mean failure_ratio?
+    13:40: services.d.circuit_breaker.time_window.slow_call_second is unknown; did you mean slow_call_seconds?
+    15:1: services.e.circuit_breaker.failure_threshold is 0; allowed: 1 or more
+    17:18: services.e.circuit_breaker.count_window.failure_ratio is 2; allowed: above 0, at most 1
+    22:18: services.f.health_check.interval_seconds is a string; expected a number
+    23:15: services.f.discovery.dsn is unknown; did you mean dns?
+    23:31: services.f.discovery.min_ttl_seconds is a string; expected a number
+    25:1: services.g.discovery.dns is a whole number; expected a string
+    27:17: services.h.circuit_breaker.time_window.buckets is a string; expected a whole number
+    32:1: routes[1].hots is unknown; did you mean host?
+    35:1: admin.tokn is unknown; did you mean token?
     "#);
 }
 
@@ -259,9 +435,11 @@ token = 'secret'
     3:13: services.b.discovery is by two names; allowed: dns or srv
     8:1: services.c.discovery stands beside instances; allowed: one of the two
     8:15: services.c.discovery.srv is "a b"; allowed: the name of a service, as _http._tcp.api.internal
+    8:28: services.c.discovery.min_ttl_seconds is 0; allowed: above 0
     12:1: services.d.discovery.max_ttl_seconds is 20; allowed: at least min_ttl_seconds, which is 30
     14:1: services.e.discovery.svr is unknown; did you mean srv?
     16:1: services.f.health_check.statuses is "2xx"; allowed: statuses from 100 to 599, as 200-299 or 200, 204
+    17:1: services.f.health_check.method is "get"; allowed: a method in capital letters, as GET
     18:12: listeners.web listens where listeners.other does
     28:1: routes[0].host is "shop.example:80"; allowed: a host without a port, as shop.example, *.shop.example or [::1]
     29:12: routes[0].methods[0] is "get"; did you mean GET?
@@ -270,6 +448,7 @@ token = 'secret'
     32:1: routes[1].methods is empty; expected a method
     33:1: routes[1].path_prefix is "/a?b"; allowed: a path that begins with /, without a query
     37:1: routes[3] fits the same requests as another route, which stands before it
+    41:2: admin listens where listeners.other does
     43:1: admin.token is not fit; allowed: at least 16 printable ASCII characters without a blank
     "#);
     let mistake = |admin: &str| mistakes(&format!("[admin]\n{admin}"));
