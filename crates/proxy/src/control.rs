@@ -146,6 +146,11 @@ impl Control {
     }
 
     #[cfg(test)]
+    pub(crate) fn surroundings(&self) -> &Arc<Surroundings> {
+        &self.surroundings
+    }
+
+    #[cfg(test)]
     pub(crate) fn shutdown(&self) -> &Shutdown {
         &self.surroundings.shutdown
     }
