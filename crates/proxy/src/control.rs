@@ -31,6 +31,9 @@ use crate::signals::{Signal, Signals};
 /// It is given the text and what it says. What it returns is what has changed, or why nothing has.
 pub type Apply = Box<dyn FnMut(&str, &PolicyFile) -> Result<PolicyChanges, String> + Send>;
 
+/// How often what is counted is looked through for who has gone, where nobody reads it.
+const SWEEP: Duration = Duration::from_secs(600);
+
 /// How long those who were cut off may take to notice.
 const CUT: Duration = Duration::from_secs(1);
 
@@ -146,6 +149,11 @@ impl Control {
     }
 
     #[cfg(test)]
+    pub(crate) fn surroundings(&self) -> &Arc<Surroundings> {
+        &self.surroundings
+    }
+
+    #[cfg(test)]
     pub(crate) fn shutdown(&self) -> &Shutdown {
         &self.surroundings.shutdown
     }
@@ -169,6 +177,8 @@ impl Control {
     async fn serve(&mut self, signals: &mut Signals) -> Signal {
         let mut looks = interval(reload::PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweeps = interval(SWEEP);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut at_once = false;
         loop {
             if !at_once {
@@ -178,6 +188,10 @@ impl Control {
                         end => return end,
                     },
                     _ = looks.tick(), if self.file.is_some() => false,
+                    _ = sweeps.tick() => {
+                        lock(&self.surroundings.metrics).forget_unread();
+                        continue;
+                    }
                 };
             }
             let mut reload = std::pin::pin!(self.reload(std::mem::take(&mut at_once)));

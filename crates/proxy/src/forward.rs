@@ -4,6 +4,7 @@
 //! request is repeated by default only where that is safe: its method is idempotent, or nothing of it was sent. And only
 //! while its body can still be sent from the beginning.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -95,6 +96,8 @@ enum Failure {
     Connect(io::Error),
     /// There are as many connections as there may be.
     Connections,
+    /// The sidecar has not what a connection takes.
+    Resources(io::Error),
     /// The connection ended before the answer's head.
     Lost(hyper::Error),
     /// What came is no proper answer.
@@ -135,7 +138,8 @@ impl<'a> Forward<'a> {
     /// and its connection closed.
     pub(crate) async fn run(&mut self) -> Result<Response<Box<Relayed>>, Refusal> {
         let limit = self.time_limit();
-        let deadline = limit.map(|limit| Instant::now() + limit);
+        // One that no clock can tell is none.
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut options = CallOptions::new();
         if let Some(limit) = limit {
             options = options.timeout(limit);
@@ -169,6 +173,7 @@ impl<'a> Forward<'a> {
                     wait.map_or(answer, |wait| answer.retry_after(wait))
                 }
                 Err(Failure::Connections) => return Err(self.overloaded("all connections to the instances are in use")),
+                Err(Failure::Resources(error)) => return Err(self.overloaded(format!("no connection: {error}"))),
                 Err(_) => Answer::failure().retryable(self.may_repeat()),
             };
             let (instance, timed_out) = (Arc::clone(attempt.target().instance()), attempt.timed_out());
@@ -280,7 +285,8 @@ impl<'a> Forward<'a> {
             gate.connect_within(limit, patience).await.ok_or(Failure::Connections)?
         };
         let limit = self.service.connect_limit(left);
-        connect(self.worker, &self.service, instance, count, limit).await.map_err(Failure::Connect)
+        let connected = connect(self.worker, &self.service, instance, count, limit).await;
+        connected.map_err(|error| if is_ours(&error) { Failure::Resources(error) } else { Failure::Connect(error) })
     }
 
     async fn send_by(
@@ -357,7 +363,7 @@ impl<'a> Forward<'a> {
         self.signed(Refusal::of_call(refused.kind()), refused.attempts())
     }
 
-    fn overloaded(&self, message: &'static str) -> Refusal {
+    fn overloaded(&self, message: impl Into<Cow<'static, str>>) -> Refusal {
         self.signed(Refusal::new(Reason::Overloaded, message).retry_after(COME_BACK), 0)
     }
 
@@ -401,7 +407,9 @@ impl Answered {
 impl Failure {
     fn refusal(&self, timed_out: &CallErrorKind) -> Refusal {
         match self {
-            Self::Connect(error) => Refusal::new(Reason::ConnectFailed, format!("no connection: {error}")),
+            Self::Connect(error) | Self::Resources(error) => {
+                Refusal::new(Reason::ConnectFailed, format!("no connection: {error}"))
+            }
             Self::Connections => Refusal::new(Reason::Overloaded, "all connections to the instances are in use"),
             Self::Lost(error) => Refusal::new(Reason::ConnectionLost, format!("no answer: {}", told(error))),
             Self::Answer(what) => Refusal::new(Reason::BadResponse, format!("no proper answer: {what}")),
@@ -409,6 +417,14 @@ impl Failure {
             Self::TimedOut => Refusal::of_call(timed_out),
         }
     }
+}
+
+/// Whether it is this machine that has no descriptors, ports or memory left. No instance is to blame for that; were it, all
+/// of their circuits would trip at once.
+fn is_ours(error: &io::Error) -> bool {
+    // ENOMEM, ENFILE and EMFILE; the standard library has no words for the last two.
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
+        || matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// An error with its causes.
@@ -437,5 +453,15 @@ mod tests {
         for status in [500, 502, 503, 504, 507, 599, 999] {
             assert_eq!(outcome(status), Outcome::Failure, "{status}");
         }
+    }
+
+    #[test]
+    fn what_this_machine_has_not_is_nobody_elses_failure() {
+        for (code, expected) in
+            [(23, true), (24, true), (99, true), (12, true), (111, false), (113, false), (104, false)]
+        {
+            assert_eq!(is_ours(&io::Error::from_raw_os_error(code)), expected, "{code}");
+        }
+        assert!(!is_ours(&io::Error::from(io::ErrorKind::TimedOut)));
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::Ipv6Addr;
 
-use service_mesh::{ConfigError, ListenAddress};
+use service_mesh::{ConfigError, ListenAddress, is_host_name};
 
 /// Writes the policy file that the command line stands for: a listener for each address, pages at `admin`, a service for
 /// each `NAME=HOST:PORT[,HOST:PORT…]`. With one service everything goes to it. With several, a request goes to the one that
@@ -30,9 +31,12 @@ pub fn quick_policy(listen: &[String], admin: Option<&str>, services: &[String])
         let mut addresses = BTreeSet::new();
         for address in instances.split(',') {
             let (host, port) = address.trim().rsplit_once(':').ok_or_else(wrong)?;
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            let port: u16 = port.parse().map_err(|_| wrong())?;
-            if name.is_empty() || host.is_empty() {
+            let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+                Some(address) => address.parse::<Ipv6Addr>().ok().map(|_| address),
+                None => is_host_name(host).then_some(host),
+            };
+            let (host, port) = (host.ok_or_else(wrong)?, port.parse::<u16>().map_err(|_| wrong())?);
+            if name.is_empty() {
                 return Err(wrong());
             }
             if !addresses.insert(address.trim()) {
@@ -91,7 +95,9 @@ mod tests {
 
     #[test]
     fn a_word_that_is_no_service_is_told() {
-        for word in ["api", "api=", "=127.0.0.1:80", "api=127.0.0.1", "api=127.0.0.1:http", "api=:80"] {
+        let words = ["api", "api=", "=127.0.0.1:80", "api=127.0.0.1", "api=127.0.0.1:http", "api=:80"];
+        let hosts = ["api=http://127.0.0.1:80", "api=::1:80", "api=[::1:80", "api=[a]:80", "api=a b:80", "api=a/b:80"];
+        for word in words.into_iter().chain(hosts) {
             assert!(services(&[word]).unwrap_err().contains("NAME=HOST:PORT"), "{word}");
         }
     }

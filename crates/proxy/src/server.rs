@@ -117,7 +117,11 @@ impl Server {
             let numbers = self.present.iter().map(|present| present.number);
             let listen = |(number, (listener, bound))| Order::Listen(number, listener, bound);
             let sockets = numbers.zip(sockets).map(listen).collect();
-            let work = move || runtime.block_on(work(sidecar, sockets, receiver, drain));
+            let work = move || {
+                runtime.block_on(work(sidecar, sockets, receiver, drain));
+                // A name server that does not answer would be waited for.
+                runtime.shutdown_background();
+            };
             threads.push(thread.spawn(work).map_err(failed)?);
             orders.push(sender);
         }

@@ -21,6 +21,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use self::gate::Gate;
 pub(crate) use self::stories::Stories;
@@ -44,6 +46,12 @@ const CONNECTIONS_MAX: usize = 64;
 
 /// How long a client may take to send a head, and may stay without a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection lasts, so that its place comes free: whoever asks but does not read would keep it.
+const LIFE: Duration = Duration::from_secs(60);
+
+/// How long it may then take to finish an answer.
+const LAST: Duration = Duration::from_secs(10);
 
 /// The largest head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -170,7 +178,11 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, gate: Arc<ArcSwap<Ga
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
-    drop(builder.serve_connection(TokioIo::new(stream), service).await);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    if timeout(LIFE, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        drop(timeout(LAST, connection).await);
+    }
 }
 
 #[cfg(test)]

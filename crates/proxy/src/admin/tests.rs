@@ -235,3 +235,14 @@ async fn a_socket_is_for_its_user_alone_replaces_an_orphan_and_goes_with_the_pag
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "no socket");
     std::fs::remove_file(&path).unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_and_does_not_read_keeps_no_place() {
+    let mut pages = Pages::start("address = '127.0.0.1:0'");
+    let gate = Arc::new(ArcSwap::from_pointee(Gate::new(pages.control.admin().config())));
+    let (mut client, stream) = tokio::io::duplex(64);
+    let surroundings = Arc::clone(pages.control.surroundings());
+    let serving = tokio::spawn(serve(stream, gate, surroundings));
+    client.write_all(b"GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    timeout(LIFE + LAST * 2, serving).await.expect("it ends").unwrap();
+}

@@ -16,6 +16,7 @@ use tokio::runtime::Builder;
 use self::outline::Outline;
 use self::run::Run;
 use crate::demo;
+use crate::footing;
 use crate::sidecar::Sidecar;
 
 /// Circuit breaking, balancing, retries and limits before any HTTP service.
@@ -111,7 +112,10 @@ fn demo(speed: Speed) -> Done {
 fn check(file: &Path) -> Done {
     let text = read(file)?;
     let sidecar = sidecar(&text, Some(file))?;
-    write(&format!("{}: no mistake\n{}", file.display(), Outline(&sidecar.mesh().policy())))
+    let policy = sidecar.mesh().policy();
+    let note = footing::check(&policy)
+        .map_or_else(|missing| format!("  run would refuse it: it {missing}\n"), |()| String::new());
+    write(&format!("{}: no mistake\n{}{note}", file.display(), Outline(&policy)))
 }
 
 /// The text of a policy file.

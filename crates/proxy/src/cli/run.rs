@@ -55,8 +55,9 @@ impl Run {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failure)?;
         let ended = runtime.block_on(async {
-            let launched = Launched::launch(&sidecar, self.threads.unwrap_or(cores)).map_err(failure)?;
+            // Before anybody is let in: until then a signal would end the process as it stands.
             let signals = Signals::system().map_err(failure)?;
+            let launched = Launched::launch(&sidecar, self.threads.unwrap_or(cores)).map_err(failure)?;
             tell(&greeting(&launched, &policy, file.as_deref()));
             let launched = match file {
                 Some(file) => launched.following(file, text),

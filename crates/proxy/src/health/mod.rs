@@ -187,7 +187,8 @@ impl Rounds {
                     balancer.mark_healthy(&instance.id, healthy);
                 }
                 let factor = 1.0 - JITTER + 2.0 * JITTER * environment.chance().ratio();
-                tokio::time::sleep(config.interval().mul_f64(factor)).await;
+                let interval = config.interval().as_secs_f64() * factor;
+                tokio::time::sleep(Duration::try_from_secs_f64(interval).unwrap_or(Duration::MAX)).await;
             }
         }
     }

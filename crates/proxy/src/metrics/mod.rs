@@ -8,6 +8,7 @@
 mod counters;
 mod text;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,8 @@ const REASONS: [&str; 4] = ["success", "failure", "neutral", "timed_out"];
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     services: BTreeMap<String, (ServiceProxy, Arc<Meter>)>,
+    /// Somebody has read since one looked the last time.
+    is_read: Cell<bool>,
 }
 
 impl Metrics {
@@ -57,8 +60,20 @@ impl Metrics {
         fresh
     }
 
+    /// Forgets who has gone, where nobody has read since this was called the last time; whoever reads does that himself.
+    pub(crate) fn forget_unread(&self) {
+        if self.is_read.replace(false) {
+            return;
+        }
+        for (service, (proxy, meter)) in &self.services {
+            let endpoints = proxy.load_balancer().endpoints();
+            meter.forget_the_gone(service, &ids(&endpoints));
+        }
+    }
+
     /// Everything, as it is now.
     pub(crate) fn render(&self, text: &mut Text) {
+        self.is_read.set(true);
         let meters = || self.services.iter().map(|(name, (_, meter))| (name.as_str(), &**meter));
         text.counter("service_mesh_calls_total", "Calls that have ended, by the instance of their last attempt.");
         for (service, meter) in meters() {
@@ -105,9 +120,6 @@ impl Metrics {
         }
         self.render_circuits(text);
         self.render_instances(text);
-        for (service, meter) in meters() {
-            meter.forget_the_gone(service);
-        }
     }
 
     fn render_circuits(&self, text: &mut Text) {
@@ -160,13 +172,17 @@ impl Metrics {
                 text.sample(&[("service", service), ("health", word)], count as u64);
             }
         }
+        // They have been told once more.
         for (service, endpoints) in &endpoints {
             if let Some((_, meter)) = self.services.get(*service) {
-                let present = endpoints.iter().map(|endpoint| endpoint.instance.id.clone()).collect();
-                lock(&meter.happened).present = present;
+                meter.forget_the_gone(service, &ids(endpoints));
             }
         }
     }
+}
+
+fn ids(endpoints: &[EndpointStatus]) -> Vec<&str> {
+    endpoints.iter().map(|endpoint| endpoint.instance.id.as_str()).collect()
 }
 
 /// One word for an instance: `healthy`, `unhealthy`, or `draining`, which is healthy and of weight 0.
@@ -201,8 +217,6 @@ struct Happened {
     transitions: BTreeMap<(Arc<str>, &'static str, &'static str, &'static str), u64>,
     refused: BTreeMap<Arc<str>, u64>,
     late: BTreeMap<Arc<str>, u64>,
-    /// The ids of the instances at the last look.
-    present: Vec<String>,
 }
 
 /// A [`Meter`] as an observer and a listener.
@@ -229,27 +243,23 @@ impl Meter {
         self.instances.load().iter().for_each(|(instance, counts)| tell(instance, counts));
     }
 
-    /// Forgets who was not registered when somebody looked the last time, after having been told once more: instances
-    /// that discovery brings and takes away would fill the memory.
-    fn forget_the_gone(&self, service: &str) {
-        let present = {
-            let mut happened = lock(&self.happened);
-            let present = std::mem::take(&mut happened.present);
-            let stays = |circuit: &str| {
-                let id = circuit.strip_prefix(service).and_then(|rest| rest.strip_prefix('/'));
-                id.is_none_or(|id| present.iter().any(|known| known == id))
-            };
-            happened.transitions.retain(|(circuit, ..), _| stays(circuit));
-            happened.refused.retain(|circuit, _| stays(circuit));
-            happened.late.retain(|circuit, _| stays(circuit));
-            present
+    /// Forgets all but these: instances that discovery brings and takes away would fill the memory.
+    fn forget_the_gone(&self, service: &str, present: &[&str]) {
+        let stays = |circuit: &str| {
+            let id = circuit.strip_prefix(service).and_then(|rest| rest.strip_prefix('/'));
+            id.is_none_or(|id| present.contains(&id))
         };
-        if self.instances.load().keys().all(|id| id.is_empty() || present.contains(id)) {
+        let mut happened = lock(&self.happened);
+        happened.transitions.retain(|(circuit, ..), _| stays(circuit));
+        happened.refused.retain(|circuit, _| stays(circuit));
+        happened.late.retain(|circuit, _| stays(circuit));
+        drop(happened);
+        if self.instances.load().keys().all(|id| id.is_empty() || present.contains(&id.as_str())) {
             return;
         }
         self.instances.rcu(|instances| {
             let mut instances = BTreeMap::clone(instances);
-            instances.retain(|id, _| id.is_empty() || present.contains(id));
+            instances.retain(|id, _| id.is_empty() || present.contains(&id.as_str()));
             instances
         });
     }

@@ -137,6 +137,20 @@ fn who_has_gone_is_told_once_more_and_then_forgotten() {
 }
 
 #[test]
+fn where_nobody_reads_who_has_gone_is_forgotten_all_the_same() {
+    let bench = Bench::new();
+    assert_eq!(bench.api().call(|_| Ok::<_, &str>(())), Ok(()));
+    bench.text();
+    bench.api().load_balancer().set_instances([ServiceInstance::new("c", "c", 80)]);
+    bench.metrics.forget_unread();
+    assert_eq!(bench.samples("service_mesh_calls_total").len(), 1, "somebody has read, and may want to know the end");
+    assert_eq!(bench.api().call(|_| Ok::<_, &str>(())), Ok(()));
+    bench.api().load_balancer().set_instances([]);
+    (0..2).for_each(|_| bench.metrics.forget_unread());
+    assert!(bench.samples("service_mesh_calls_total").is_empty());
+}
+
+#[test]
 fn the_circuit_of_an_instance_that_has_gone_is_forgotten_too() {
     let bench = Bench::new();
     bench.api().instance_circuit_breaker("a").unwrap().force_open();

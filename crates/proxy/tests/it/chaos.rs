@@ -117,8 +117,7 @@ async fn a_network_that_swallows_everything_costs_the_time_of_an_attempt() {
 #[tokio::test]
 async fn an_answer_that_is_swallowed_half_way_is_cut_at_the_deadline() {
     let upstream = Upstream::answering(response("200 OK", &long_body())).await;
-    let (reply, sidecar, _stay) =
-        alone_before(&upstream, Fault::Blackhole(100_000), "timeouts.call_seconds = 0.5").await;
+    let (reply, sidecar, _stay) = alone_before(&upstream, Fault::Blackhole(100_000), "timeouts.call_seconds = 2").await;
     assert_eq!((reply.status, reply.is_whole), (200, false));
     while failures(&sidecar) == 0 {
         tokio::task::yield_now().await;
@@ -180,14 +179,14 @@ async fn a_head_that_trickles_is_not_waited_for_longer_than_the_attempt_lasts() 
 async fn a_body_that_trickles_is_cut_at_the_deadline() {
     let upstream = Upstream::answering(response("200 OK", &"slow".repeat(1000))).await;
     let (reply, ..) =
-        alone_before(&upstream, Fault::Trickle(100, Duration::from_millis(2)), "timeouts.call_seconds = 0.5").await;
+        alone_before(&upstream, Fault::Trickle(100, Duration::from_millis(2)), "timeouts.call_seconds = 2").await;
     assert_eq!((reply.status, reply.is_whole), (200, false));
 }
 
 #[tokio::test]
 async fn before_the_head_every_fault_is_hidden_by_another_instance() {
     // Long, so that whoever is well makes it on a busy machine, too; and each fault is met once.
-    let limit = "timeouts.attempt_seconds = 0.5\ninstance_circuit_breaker.failure_threshold = 1";
+    let limit = "timeouts.attempt_seconds = 1\ninstance_circuit_breaker.failure_threshold = 1";
     for fault in [
         Fault::Latency(FOR_EVER),
         Fault::Cut(0),
@@ -239,7 +238,7 @@ async fn a_connection_that_is_cut_in_the_pool_is_replaced_and_nobody_is_to_blame
 async fn a_connection_that_goes_dead_in_the_pool_costs_an_attempt() {
     let (one, other) = (well().await, well().await);
     let relay = Relay::before(&one, Fault::Nothing).await;
-    let sidecar = serve_api(&[&relay.front, &other], &format!("{AT_ONCE}\ntimeouts.attempt_seconds = 0.5"));
+    let sidecar = serve_api(&[&relay.front, &other], &format!("{AT_ONCE}\ntimeouts.attempt_seconds = 1"));
     let mut client = sidecar.connect().await;
     for _ in 0..2 {
         assert_eq!(client.get("/").await.text(), "well");

@@ -190,6 +190,15 @@ token = "0123456789abcdef0123456789abcdef"
 }
 
 #[test]
+fn check_tells_what_run_would_miss() {
+    let file = File::new("library", "[services.api]\n");
+    let output = output(&["check", file.path()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "it is a policy, for the libraries");
+    assert!(text.contains("no mistake\n") && text.contains("  run would refuse it: it has no listener; one"), "{text}");
+}
+
+#[test]
 fn every_mistake_of_a_file_is_told_with_its_place() {
     let file = File::new("mistakes", BAD);
     let path = file.path();

@@ -170,7 +170,7 @@ async fn what_is_no_call_is_counted_and_logged_too() {
     let upstream = Upstream::start(|mut wire| async move { wire.hang().await }).await;
     let log = std::env::temp_dir().join(format!("service-mesh-refusals-{}.jsonl", std::process::id()));
     let policy = format!(
-        "[access_log]\nmode = 'all'\npath = '{}'\n[listeners.web.limits]\nconnections = 5\nheader_seconds = 0.05\n\
+        "[access_log]\nmode = 'all'\npath = '{}'\n[listeners.web.limits]\nconnections = 5\nheader_seconds = 1\n\
          [services.api]\nlimits = {{ in_flight = 1, queue = 0 }}\n{}[[routes]]\nservice = 'api'\npath_prefix = '/api'",
         log.display(),
         instances("api", &[&upstream])

@@ -79,6 +79,19 @@ async fn a_status_that_will_not_pass_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn a_time_that_no_clock_can_tell_is_no_limit() {
+    let well = Upstream::answering(response("200 OK", "well")).await;
+    for limit in ["call_seconds", "attempt_seconds", "connect_seconds", "header_seconds", "idle_seconds"] {
+        let sidecar = serve_api(&[&well], &format!("timeouts.{limit} = 1e19"));
+        assert_eq!(sidecar.connect().await.get("/").await.text(), "well", "{limit}");
+    }
+    let sidecar = serve_api(&[&well], "");
+    let mut client = sidecar.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Service-Mesh-Timeout-Ms: 18446744073709551615\r\n\r\n").await;
+    assert_eq!(client.reply().await.unwrap().text(), "well");
+}
+
+#[tokio::test]
 async fn the_policy_says_after_which_statuses_another_instance_is_asked() {
     for (status, statuses, is_tried_again) in [
         ("500 Internal Server Error", "500", true),
@@ -97,7 +110,8 @@ async fn the_policy_says_after_which_statuses_another_instance_is_asked() {
         let expected = if is_tried_again { "well" } else { "no luck" };
         assert_eq!((reply.text(), one.seen.requests()), (expected, 1), "{status} with {statuses}");
         // What is not safe to repeat is not, whatever its answer is.
-        let reply = serve_api(&[&one, &well], &policy).connect().await.put("POST", "/", "once").await;
+        let sidecar = serve_api(&[&one, &well], &policy);
+        let reply = sidecar.connect().await.put("POST", "/", "once").await;
         assert_eq!(reply.text(), "no luck", "{status} with {statuses}");
     }
 }
