@@ -22,6 +22,7 @@ mod circuit_breaker;
 mod config;
 mod errors;
 mod event;
+mod field;
 mod filled;
 mod guarded;
 mod instance;

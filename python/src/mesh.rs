@@ -15,8 +15,8 @@ use pyo3::types::{PyDict, PyIterator, PyList, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use service_mesh::{Event, MeshBuilder, PolicyChanges, PolicyError};
 
-use crate::config::number;
 use crate::errors::config_error;
+use crate::field::number;
 use crate::filled::Filled;
 use crate::guarded::CallOut;
 use crate::lock::lock;

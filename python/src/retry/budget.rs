@@ -4,8 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use service_mesh::{RetryBudget as Core, RetryBudgetConfig};
 
-use crate::config::number;
 use crate::errors::config_error;
+use crate::field::number;
 use crate::testing::{ManualClock, environment};
 
 /// Bounds the retries of all who share it: in any 10 seconds at most `ratio` times the calls, and `floor_per_second` times

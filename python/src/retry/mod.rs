@@ -19,8 +19,8 @@ use service_mesh::{Environment, RetryConfig, RetryConfigBuilder, RetryPolicy as 
 use self::again::awaited;
 use self::jitter::read_jitter;
 use self::switches::{BUDGET, DELAY, EXECUTE, RESULTS};
-use crate::config::{check_callable, check_errors, number, whole};
 use crate::errors::config_error;
+use crate::field::{check_callable, check_errors, number, whole};
 use crate::filled::Filled;
 use crate::guarded::{CallOut, ImportOut, is_coroutine};
 use crate::lock::lock;

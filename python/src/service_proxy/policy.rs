@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use service_mesh::{Jitter, RetryBudget as CoreBudget, RetryConfig};
 
-use crate::config::{number, whole};
 use crate::errors::config_error;
+use crate::field::{number, whole};
 use crate::retry::{RetryPolicy, jitter_as_read};
 use crate::seconds::duration;
 

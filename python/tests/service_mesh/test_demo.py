@@ -9,11 +9,18 @@ import sys
 
 import pytest
 
-COMMAND = [sys.executable, "-m", "codomyrmex.service_mesh"]
+COMMAND = [sys.executable, "-X", "faulthandler", "-m", "codomyrmex.service_mesh"]
 
 
 def told(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    command = [*COMMAND, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        try:
+            out, err = program.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            program.send_signal(signal.SIGABRT)  # it tells where it is
+            pytest.fail("{}\nit does not come to an end:\n{}".format(*program.communicate()))
+    return subprocess.CompletedProcess(command, program.returncode, out, err)
 
 
 @pytest.mark.thread_unsafe
