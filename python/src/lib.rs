@@ -80,6 +80,7 @@ mod _native {
 
     #[pymodule_init]
     fn prepare(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::guarded::prepare(module.py())
     }
 }

@@ -51,6 +51,9 @@ __all__ = [
     "time_window_rules",
 ]
 
+__version__: str
+"""The version of the package."""
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _T = TypeVar("_T")
