@@ -33,10 +33,12 @@ mod measures;
 mod mesh;
 mod predicates;
 mod retry;
+mod said;
 mod seconds;
 mod service_proxy;
 mod sleep;
 mod story;
+mod suggestion;
 mod testing;
 mod unbegun;
 

@@ -328,7 +328,7 @@ class RetryBudget:
 
     def __new__(cls, ratio: float = 0.2, floor_per_second: float = 10.0, *, clock: _Clock | None = None) -> Self: ...
     ratio: float
-    """The share of the calls that may be tried again. 0 to 1, default 0.2."""
+    """Retries that one call earns. 0 to 10, default 0.2."""
     floor_per_second: float
     """Retries per second that are granted whatever the calls. At least 0, default 10."""
     def deposit(self) -> None:

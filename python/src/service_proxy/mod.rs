@@ -14,7 +14,7 @@ mod listeners;
 mod parts;
 mod policy;
 mod refusal;
-mod said;
+mod switched_off;
 
 use std::sync::Arc;
 
@@ -24,12 +24,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
-use service_mesh::{ServiceProxy as Core, ServiceProxyConfig};
+use service_mesh::{ConfigError, ServiceProxy as Core, ServiceProxyConfig};
 
 use self::asked::what_is_asked;
 use self::parts::Rest;
 use self::policy::Policy;
-use self::said::{Said, budget_of};
+use self::switched_off::budget_of;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::config::number;
 use crate::errors::config_error;
@@ -39,6 +39,7 @@ use crate::load_balancer::LoadBalancer;
 use crate::log::Log;
 use crate::measures::Tally;
 use crate::retry::RetryPolicy;
+use crate::said::Said;
 use crate::seconds::duration;
 use crate::testing::{ManualClock, environment};
 
@@ -105,7 +106,7 @@ impl ServiceProxy {
         if let Some(ratio) = explain_ratio {
             config = config.explain_ratio(number("explain_ratio", ratio)?);
         }
-        let config = config.build().map_err(|error| config_error(py, &error))?;
+        let config = config.build().map_err(|error| config_error(py, &by_argument(error)))?;
         let rest = Arc::new(Rest::new(
             instance_circuit_breaker.this().map(Bound::unbind),
             config,
@@ -358,6 +359,16 @@ impl ServiceProxy {
         self.parts.store(Some(Arc::new(parts)));
         Ok(())
     }
+}
+
+/// The refusal of a field, by the name of the argument that it was given as.
+fn by_argument(error: ConfigError) -> ConfigError {
+    let argument = match error.field() {
+        "call_timeout_seconds" => "timeout",
+        "attempt_timeout_seconds" => "attempt_timeout",
+        _ => return error,
+    };
+    ConfigError::new(argument, error.value(), error.allowed())
 }
 
 impl std::fmt::Debug for ServiceProxy {

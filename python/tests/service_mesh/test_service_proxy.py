@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 import weakref
+from datetime import timedelta
 
 import pytest
 
@@ -18,6 +19,7 @@ from codomyrmex.service_mesh.models import (
     CircuitBreakerConfig,
     CircuitOpenError,
     CircuitState,
+    ConfigError,
     DeadlineExceededError,
     NoHealthyInstanceError,
     ServiceInstance,
@@ -116,6 +118,14 @@ def test_it_makes_its_own_parts_and_never_takes_what_is_false_for_none():
     assert repr(payments) == "ServiceProxy('payments')"
     with pytest.raises(TypeError, match="load_balancer must have a method get_instance, and int has none"):
         ServiceProxy("payments", 5)
+
+
+@pytest.mark.parametrize("argument", ["timeout", "attempt_timeout"])
+def test_a_time_limit_that_is_refused_is_called_as_it_was_written(argument):
+    for wrong in (0, timedelta(0), -1):
+        with pytest.raises(ConfigError, match=f"^{argument} is (0|-1); allowed: ") as raised:
+            ServiceProxy("payments", **{argument: wrong})
+        assert raised.value.field == argument
 
 
 def test_a_failed_attempt_goes_on_at_another_instance():
