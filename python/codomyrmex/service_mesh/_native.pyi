@@ -86,6 +86,7 @@ class CircuitBreaker:
     last_failure_time: datetime | None
     """When a failure was last counted: local time without a time zone, or `None`."""
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    @overload
     def __init__(
         self,
         name: str,
@@ -93,6 +94,16 @@ class CircuitBreaker:
         *,
         listeners: Iterable[Callable[[CircuitEvent], object]] | None = None,
         clock: _Clock | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        config: None = None,
+        *,
+        listeners: Iterable[Callable[[CircuitEvent], object]] | None = None,
+        clock: _Clock | None = None,
+        **fields: Unpack[CircuitBreakerFields],
     ) -> None: ...
     def execute(self, func: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Calls `func` if the circuit admits it, and counts what comes of it. Of a coroutine function it is the awaited

@@ -51,6 +51,8 @@ def test_the_options_of_a_retry_are_the_arguments_of_its_policy() -> None:
 
 def test_the_options_of_a_breaker_are_its_arguments() -> None:
     arguments = [
-        name for name in inspect.signature(_native.CircuitBreaker).parameters if name not in ("name", "config")
+        name
+        for name in inspect.signature(_native.CircuitBreaker).parameters
+        if name not in ("name", "config", "fields")
     ]
     assert [*fields.CircuitBreakerOptions.__annotations__][-len(arguments) :] == arguments
