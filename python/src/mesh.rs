@@ -26,7 +26,17 @@ use crate::testing::{ManualClock, environment};
 
 const MODULE: &str = "codomyrmex.service_mesh.mesh";
 
-/// The services of a policy file. See `mesh.py`.
+/// The services of a policy file, which Rust and the sidecar read too: a mapping of their names to their proxies.
+///
+/// ```python
+/// mesh = Mesh.from_file("mesh.toml")
+/// mesh["payments"].call(lambda instance: print(instance.address))
+/// mesh.reload()  # on a signal, on a timer, when the file has changed
+/// ```
+///
+/// `mesh["payments"]` is always the same `ServiceProxy`, which follows reloads by itself; a name that is not there is a
+/// `KeyError`. A reload applies what has changed and keeps live state. A file with a mistake changes nothing; `PolicyError`
+/// tells every mistake with its line and column.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh.mesh")]
 pub(crate) struct Mesh {
     filled: Filled,

@@ -45,8 +45,20 @@ const HELPERS: &str = "codomyrmex.service_mesh.circuit_breaker";
 
 /// Stops calling what keeps failing, and finds out carefully when it works again.
 ///
+/// ```python
+/// breaker = CircuitBreaker("payments", failure_threshold=3, timeout_seconds=10)
+/// breaker.execute(print, "paid")
+/// ```
+///
 /// `execute`, the decorator `with_circuit_breaker`, `with breaker:` and `breaker.acquire()` are four ways to make a call
-/// under it, and may be mixed.
+/// under it, and may be mixed. A call that is refused is a `CircuitOpenError`, and was not made.
+///
+/// - `config`: a `CircuitBreakerConfig`, which says what its fields mean, with their units, ranges and defaults. They may
+///   be given one by one in its place, as above.
+/// - `listeners`: are called with a `CircuitEvent` of all that happens.
+/// - `clock`: a `testing.ManualClock`, for tests.
+///
+/// A value out of range is a `ConfigError`, which is a `ValueError`.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh")]
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {

@@ -55,8 +55,28 @@ const FIELDS: [&str; 10] = [
 
 /// Tries a failed call again, after a wait that grows.
 ///
+/// ```python
+/// policy = RetryPolicy(max_retries=2, initial_delay=0.05, jitter="full", on=OSError)
+/// policy.execute(print, "sent")
+/// ```
+///
 /// `execute`, the decorator `with_retry`, and `for attempt in policy:` are three ways to make a call under it. Its fields may
-/// be assigned, and hold for the calls that begin after that.
+/// be assigned, and hold for the calls that begin after that. Delays are seconds, or a `timedelta`. What a call comes to is
+/// its last error as it is, with a note of the attempts if there were several.
+///
+/// - `max_retries`: attempts after the first, at least 0. Default 3, which makes at most four attempts.
+/// - `initial_delay`: the wait before the first retry. Default 0.1.
+/// - `max_delay`: the longest wait, jitter included. Default 10.
+/// - `exponential_base`: what each further wait is multiplied by. At least 1, default 2.
+/// - `jitter`: the chance in a wait. `True`, the default, or `"proportional"` is a factor of 0.5 to 1.5, `False` or `"none"`
+///   is none; or `"full"`, `"equal"`, `"decorrelated"`.
+/// - `retry_after_max`: the longest `Retry-After` that is waited for. Default 60.
+/// - `on`, `ignore`: which errors are tried again, and which of them are not. By default every `Exception` is.
+/// - `failed_result`: says of a result whether the call is to be tried again. By default none is.
+/// - `budget`: a `RetryBudget` that its retries are charged to. By default there is none.
+/// - `clock`: a `testing.ManualClock`, for tests.
+///
+/// A value out of range is a `ConfigError`, which is a `ValueError`.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh")]
 #[derive(Debug)]
 pub(crate) struct RetryPolicy {
