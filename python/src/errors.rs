@@ -95,12 +95,17 @@ pub(crate) fn no_healthy_instance_error(py: Python<'_>, service: &str) -> PyErr 
 
 /// `ConfigError`, which is a `ValueError` too.
 pub(crate) fn config_error(py: Python<'_>, error: &ConfigError) -> PyErr {
+    config_error_saying(py, error, &error.to_string())
+}
+
+/// The same with a text of its own.
+pub(crate) fn config_error_saying(py: Python<'_>, error: &ConfigError, text: &str) -> PyErr {
     let build = || {
         let known = PyDict::new(py);
         known.set_item("field", error.field())?;
         known.set_item("value", error.value())?;
         known.set_item("allowed", error.allowed())?;
-        models(py)?.config_error.bind(py).call_out_with(&(error.to_string(),).into_pyobject(py)?, Some(&known))
+        models(py)?.config_error.bind(py).call_out_with(&(text,).into_pyobject(py)?, Some(&known))
     };
     build().map_or_else(|error| error, PyErr::from_value)
 }

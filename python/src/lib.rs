@@ -34,10 +34,12 @@ mod measures;
 mod mesh;
 mod predicates;
 mod retry;
+mod said;
 mod seconds;
 mod service_proxy;
 mod sleep;
 mod story;
+mod suggestion;
 mod testing;
 mod unbegun;
 
@@ -81,6 +83,7 @@ mod _native {
 
     #[pymodule_init]
     fn prepare(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::guarded::prepare(module.py())
     }
 }

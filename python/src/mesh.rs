@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use pyo3::exceptions::{PyKeyError, PyOSError, PyTypeError};
@@ -26,7 +26,17 @@ use crate::testing::{ManualClock, environment};
 
 const MODULE: &str = "codomyrmex.service_mesh.mesh";
 
-/// The services of a policy file. See `mesh.py`.
+/// The services of a policy file, which Rust and the sidecar read too: a mapping of their names to their proxies.
+///
+/// ```python
+/// mesh = Mesh.from_file("mesh.toml")
+/// mesh["payments"].call(lambda instance: print(instance.address))
+/// mesh.reload()  # on a signal, on a timer, when the file has changed
+/// ```
+///
+/// `mesh["payments"]` is always the same `ServiceProxy`, which follows reloads by itself; a name that is not there is a
+/// `KeyError`. A reload applies what has changed and keeps live state. A file with a mistake changes nothing; `PolicyError`
+/// tells every mistake with its line and column.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh.mesh")]
 pub(crate) struct Mesh {
     filled: Filled,
@@ -215,8 +225,7 @@ fn builder(
 /// `PolicyError`, or the `OSError` why a file cannot be read.
 fn policy_error(py: Python<'_>, error: &PolicyError) -> PyErr {
     if let Some(unreadable) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
-        let path = error.path().map(|path| path.display().to_string());
-        return PyOSError::new_err((unreadable.raw_os_error(), unreadable.to_string(), path));
+        return os_error(py, unreadable, error.path()).unwrap_or_else(|error| error);
     }
     let build = || {
         let module = py.import(MODULE)?;
@@ -237,6 +246,17 @@ fn policy_error(py: Python<'_>, error: &PolicyError) -> PyErr {
             .call_out_with(&(error.to_string(),).into_pyobject(py)?, Some(&known))
     };
     build().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// The `OSError` of a file. Python puts its number before the text and the path behind it, so that neither is said here.
+fn os_error(py: Python<'_>, error: &io::Error, path: Option<&Path>) -> PyResult<PyErr> {
+    let path = path.map(|path| path.display().to_string());
+    let Some(number) = error.raw_os_error() else {
+        let text = path.map_or_else(|| error.to_string(), |path| format!("{error}: '{path}'"));
+        return Ok(PyOSError::new_err(text));
+    };
+    let text: String = py.import("os")?.call_method1("strerror", (number,))?.extract()?;
+    Ok(PyOSError::new_err((number, text, path)))
 }
 
 fn changes_of<'py>(py: Python<'py>, changes: &PolicyChanges) -> PyResult<Bound<'py, PyAny>> {

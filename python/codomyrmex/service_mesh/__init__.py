@@ -18,6 +18,9 @@ from ._native import (
     RetryPolicy,
     ServiceProxy,
 )
+from ._native import (
+    __version__ as __version__,
+)
 from .models import (
     Answer,
     AttemptTimedOutError,

@@ -51,6 +51,9 @@ __all__ = [
     "time_window_rules",
 ]
 
+__version__: str
+"""The version of the package."""
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _T = TypeVar("_T")
@@ -68,8 +71,20 @@ class _HasId(Protocol):
 class CircuitBreaker:
     """Stops calling what keeps failing, and finds out carefully when it works again.
 
+    ```python
+    breaker = CircuitBreaker("payments", failure_threshold=3, timeout_seconds=10)
+    breaker.execute(print, "paid")
+    ```
+
     `execute`, the decorator `with_circuit_breaker`, `with breaker:` and `breaker.acquire()` are four ways to make a call
-    under it, and may be mixed.
+    under it, and may be mixed. A call that is refused is a `CircuitOpenError`, and was not made.
+
+    - `config`: a `CircuitBreakerConfig`, which says what its fields mean, with their units, ranges and defaults. They may
+      be given one by one in its place, as above.
+    - `listeners`: are called with a `CircuitEvent` of all that happens.
+    - `clock`: a `testing.ManualClock`, for tests.
+
+    A value out of range is a `ConfigError`, which is a `ValueError`.
     """
 
     name: str
@@ -83,6 +98,7 @@ class CircuitBreaker:
     last_failure_time: datetime | None
     """When a failure was last counted: local time without a time zone, or `None`."""
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    @overload
     def __init__(
         self,
         name: str,
@@ -90,6 +106,16 @@ class CircuitBreaker:
         *,
         listeners: Iterable[Callable[[CircuitEvent], object]] | None = None,
         clock: _Clock | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        config: None = None,
+        *,
+        listeners: Iterable[Callable[[CircuitEvent], object]] | None = None,
+        clock: _Clock | None = None,
+        **fields: Unpack[CircuitBreakerFields],
     ) -> None: ...
     def execute(self, func: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Calls `func` if the circuit admits it, and counts what comes of it. Of a coroutine function it is the awaited
@@ -238,8 +264,28 @@ def halves_of_a_call(
 class RetryPolicy:
     """Tries a failed call again, after a wait that grows.
 
+    ```python
+    policy = RetryPolicy(max_retries=2, initial_delay=0.05, jitter="full", on=OSError)
+    policy.execute(print, "sent")
+    ```
+
     `execute`, the decorator `with_retry`, and `for attempt in policy:` are three ways to make a call under it. Its fields may
-    be assigned, and hold for the calls that begin after that.
+    be assigned, and hold for the calls that begin after that. Delays are seconds, or a `timedelta`. What a call comes to is
+    its last error as it is, with a note of the attempts if there were several.
+
+    - `max_retries`: attempts after the first, at least 0. Default 3, which makes at most four attempts.
+    - `initial_delay`: the wait before the first retry. Default 0.1.
+    - `max_delay`: the longest wait, jitter included. Default 10.
+    - `exponential_base`: what each further wait is multiplied by. At least 1, default 2.
+    - `jitter`: the chance in a wait. `True`, the default, or `"proportional"` is a factor of 0.5 to 1.5, `False` or `"none"`
+      is none; or `"full"`, `"equal"`, `"decorrelated"`.
+    - `retry_after_max`: the longest `Retry-After` that is waited for. Default 60.
+    - `on`, `ignore`: which errors are tried again, and which of them are not. By default every `Exception` is.
+    - `failed_result`: says of a result whether the call is to be tried again. By default none is.
+    - `budget`: a `RetryBudget` that its retries are charged to. By default there is none.
+    - `clock`: a `testing.ManualClock`, for tests.
+
+    A value out of range is a `ConfigError`, which is a `ValueError`.
     """
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
@@ -325,7 +371,7 @@ class RetryBudget:
 
     def __new__(cls, ratio: float = 0.2, floor_per_second: float = 10.0, *, clock: _Clock | None = None) -> Self: ...
     ratio: float
-    """The share of the calls that may be tried again. 0 to 1, default 0.2."""
+    """Retries that one call earns. 0 to 10, default 0.2."""
     floor_per_second: float
     """Retries per second that are granted whatever the calls. At least 0, default 10."""
     def deposit(self) -> None:
@@ -384,7 +430,29 @@ class InstanceState:
 
 @disjoint_base
 class LoadBalancer:
-    """Picks an instance for each call. See `load_balancer.py`."""
+    """Picks an instance for each call: who is next among the instances of a service.
+
+    ```python
+    balancer = LoadBalancer(LoadBalancerStrategy.LEAST_CONNECTIONS)
+    balancer.register(ServiceInstance(id="1", host="api-1", port=8080))
+    with balancer.lease() as instance:
+        print(f"Routing to: {instance.address}")
+    ```
+
+    `lease` counts a connection until the block is left, and raises `NoHealthyInstanceError` if nobody can be picked;
+    `get_instance` counts none, and gives `None` then.
+
+    - `strategy`: a `LoadBalancerStrategy` or its value, such as `"p2c"`. Default `ROUND_ROBIN`; a word that is no strategy is
+      a `ConfigError`, which is a `ValueError`.
+    - `instances`: are registered, in this order.
+    - `slow_start`: for how many seconds, or what `timedelta`, the share of a new or recovered instance rises to what its
+      weight says, where weights count. By default it has its full share at once.
+    - `clock`: a `testing.ManualClock`, for tests.
+
+    Objects that are no `ServiceInstance` may be registered too, if they have an `id`; and subclasses may hide `weight`,
+    `healthy` or `connections` behind attributes of their own. Both are read by attribute before each pick, which costs 0.1 µs
+    an object.
+    """
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(
@@ -461,7 +529,41 @@ class Lease:
 
 @disjoint_base
 class ServiceProxy:
-    """Calls one service. See `service_proxy.py`."""
+    """Calls a service with everything that a call needs: balance, circuits, time limits, and a retry elsewhere.
+
+    ```python
+    payments = ServiceProxy("payments", timeout=2, attempt_timeout=0.5)
+    payments.load_balancer.register(ServiceInstance(id="1", host="api-1", port=8080))
+
+    def charge(instance, amount):
+        return requests.post(f"http://{instance.address}/charge", json={"amount": amount}, timeout=0.5).json()
+
+    payments.call(charge, 100)
+    ```
+
+    `call` runs the function with the instance that is next, and again with another one if it fails. The instance's circuit
+    judges every attempt; the service's hears of a failure only where no other instance could make good for it. `await
+    payments.call(f)` and `await payments.call_async(f)` do the same for coroutine functions; waits are those of asyncio, or of
+    trio where it runs.
+
+    - `load_balancer`, `circuit_breaker`, `retry_policy`: its parts. By default `LoadBalancer()`,
+      `CircuitBreaker(service_name)` and `RetryPolicy()`.
+    - `instance_circuit_breaker`: the `CircuitBreakerConfig` of each instance's circuit; `None` for no such circuits. By
+      default that of the service's.
+    - `timeout`: how long a call may take, with its retries and waits; `attempt_timeout`: how long one attempt may. In seconds,
+      or a `timedelta`, above 0. By default there is no limit.
+    - `budget`: the `RetryBudget` that retries are charged to; `None` for none. By default one of its own.
+    - `max_ejected_ratio`: the share of the instances that their circuits may take out at once. Above 0, at most 1, the default.
+    - `explain_ratio`: the share of the calls whose story is logged. 0, the default, to 1.
+    - `listeners`: are called with a `CircuitEvent` of all that happens.
+    - `clock`: a `testing.ManualClock`, for tests.
+
+    A value out of range is a `ConfigError`, which is a `ValueError`. What a caller gets who gets no result: the function's own
+    last error, with a note of the attempts; `NoHealthyInstanceError`; `CircuitOpenError`, at once and without a wait, with
+    `retry_after` and the last failure of the call as its `__cause__`; `DeadlineExceededError` and `AttemptTimedOutError`. A
+    running sync attempt cannot be stopped: its time limits are looked at between attempts, and one that outlasted its own is a
+    failure of its instance.
+    """
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(
@@ -580,7 +682,18 @@ class Call:
 
 @disjoint_base
 class Mesh:
-    """The services of a policy file. See `mesh.py`."""
+    """The services of a policy file, which Rust and the sidecar read too: a mapping of their names to their proxies.
+
+    ```python
+    mesh = Mesh.from_file("mesh.toml")
+    mesh["payments"].call(lambda instance: print(instance.address))
+    mesh.reload()  # on a signal, on a timer, when the file has changed
+    ```
+
+    `mesh["payments"]` is always the same `ServiceProxy`, which follows reloads by itself; a name that is not there is a
+    `KeyError`. A reload applies what has changed and keeps live state. A file with a mistake changes nothing; `PolicyError`
+    tells every mistake with its line and column.
+    """
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     @classmethod

@@ -1,15 +1,4 @@
-"""Services from one policy file, which Rust and the sidecar read too.
-
-```python
-mesh = Mesh.from_file("mesh.toml")
-mesh["payments"].call(charge, 100)
-...
-mesh.reload()  # on a signal, on a timer, when the file has changed
-```
-
-A reload applies what has changed and keeps live state. A file with a mistake changes nothing; `PolicyError` tells every
-mistake with its line and column.
-"""
+"""Services from one policy file: the mesh, and what is told of mistakes and of changes."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ._native import CircuitBreakerRules, InstanceState, count_window_rules, time_window_rules
 
@@ -245,7 +245,8 @@ class CircuitBreakerConfig(CircuitBreakerRules):
     """When a circuit trips, how long it stays open, how it recovers, and what it takes for a failure.
 
     It is alive: a field that is assigned takes effect at once in every breaker that uses the object. A value out of
-    range is a `ConfigError`, which is a `ValueError`, and changes nothing.
+    range is a `ConfigError`, which is a `ValueError`, and changes nothing; a name that is no field's is an
+    `AttributeError`, but in a subclass, which may have attributes of its own.
     """
 
     failure_threshold: int = 5
@@ -287,8 +288,16 @@ class CircuitBreakerConfig(CircuitBreakerRules):
     def _complete(self) -> None:
         self.__dict__.update(self._take({each.name: getattr(self, each.name) for each in fields(CircuitBreakerConfig)}))
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._assign(name, value)
+    if not TYPE_CHECKING:  # or any name would do
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # A subclass may have attributes of its own.
+            if type(self) is CircuitBreakerConfig and not hasattr(CircuitBreakerConfig, name):
+                from .suggestion import did_you_mean  # of no concern to those who write what there is
+
+                meant = did_you_mean(name, CircuitBreakerConfig.__dataclass_fields__)
+                raise AttributeError(f"CircuitBreakerConfig has no field {name!r}{meant}")
+            self._assign(name, value)
 
     def __delattr__(self, name: str) -> None:
         """A field goes back to its default, as that of any dataclass does; it is an assignment like others."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Collection, Mapping
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
@@ -54,15 +53,19 @@ def with_circuit_breaker(name: Any = None, config: CircuitBreakerConfig | None =
     fields of `CircuitBreakerConfig`, or other arguments of `CircuitBreaker`. The decorated function has the breaker as
     `.circuit_breaker`.
     """
+    if settings:
+        _refuse_unknown(
+            "with_circuit_breaker", settings, (*CircuitBreakerConfig.__dataclass_fields__, "listeners", "clock")
+        )
     if isinstance(name, CircuitBreaker):
         if config is not None or settings:
             raise TypeError("a CircuitBreaker that exists brings its own settings")
         return lambda func: _break_circuit(func, name)
     if _is_function(name):
-        return _break_circuit(name, _breaker(_called(name), config, settings))
+        return _break_circuit(name, CircuitBreaker(_called(name), config, **settings))
     if name is None:
-        return lambda func: _break_circuit(func, _breaker(_called(func), config, settings))
-    breaker = _breaker(name, config, settings)
+        return lambda func: _break_circuit(func, CircuitBreaker(_called(func), config, **settings))
+    breaker = CircuitBreaker(name, config, **settings)
     return lambda func: _break_circuit(func, breaker)
 
 
@@ -88,6 +91,8 @@ def with_retry(max_retries: Any = 3, **settings: Any) -> Any:
     `max_retries` is how often, or a `RetryPolicy` that exists and may be shared; `@with_retry` alone is the default policy.
     `settings` are the other arguments of `RetryPolicy`. The decorated function has the policy as `.retry_policy`.
     """
+    if settings:
+        _refuse_unknown("with_retry", settings, tuple(inspect.signature(RetryPolicy).parameters))
     if isinstance(max_retries, RetryPolicy):
         if settings:
             raise TypeError("a RetryPolicy that exists brings its own settings")
@@ -98,15 +103,12 @@ def with_retry(max_retries: Any = 3, **settings: Any) -> Any:
     return lambda func: _try_again(func, policy)
 
 
-_CONFIG_FIELDS = frozenset(each.name for each in fields(CircuitBreakerConfig))
+def _refuse_unknown(decorator: str, settings: dict[str, Any], known: Collection[str]) -> None:
+    for name in settings:
+        if name not in known:
+            from .suggestion import did_you_mean  # of no concern to those who write what there is
 
-
-def _breaker(name: str, config: CircuitBreakerConfig | None, settings: dict[str, Any]) -> CircuitBreaker:
-    own = {key: settings[key] for key in settings if key in _CONFIG_FIELDS}
-    rest = {key: settings[key] for key in settings if key not in _CONFIG_FIELDS}
-    if own and config is not None:
-        raise TypeError("give either a config or its fields, not both")
-    return CircuitBreaker(name, CircuitBreakerConfig(**own) if own else config, **rest)
+            raise TypeError(f"{decorator}() got an unexpected keyword argument {name!r}{did_you_mean(name, known)}")
 
 
 def _break_circuit(func: Any, breaker: CircuitBreaker) -> Any:

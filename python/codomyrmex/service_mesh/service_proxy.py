@@ -1,24 +1,4 @@
-"""The service proxy: one call with everything that it needs: balance, circuits, time limits, and a retry elsewhere.
-
-```python
-payments = ServiceProxy("payments")
-payments.load_balancer.register(ServiceInstance(id="1", host="api-1", port=8080))
-
-def charge(instance, amount):
-    return requests.post(f"http://{instance.address}/charge", json={"amount": amount}, timeout=2).json()
-
-payments.call(charge, 100)
-```
-
-`call` runs the function with the instance that is next, and again with another one if it fails. The instance's circuit judges
-every attempt; the service's hears of a failure only where no other instance could make good for it. `await payments.call(f)`
-and `await payments.call_async(f)` do the same for coroutine functions; waits are those of asyncio, or of trio where it runs.
-
-What a caller gets who gets no result: the function's own last error, with a note of the attempts; `NoHealthyInstanceError`;
-`CircuitOpenError`, at once and without a wait, with `retry_after` and the last failure of the call as its `__cause__`;
-`DeadlineExceededError` and `AttemptTimedOutError`. A running sync attempt cannot be stopped: its time limits are looked at
-between attempts, and one that outlasted its own is a failure of its instance.
-"""
+"""The service proxy, and the parts of it that are Python: calls that are awaited, and what is told of a call."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ use crate::guarded::{CallOut, ImportOut, callable, calling_frame};
 use crate::lock::lock;
 use crate::log::Log;
 use crate::seconds::kind;
+use crate::suggestion::refuse_unknown;
 use crate::testing::{ManualClock, environment};
 
 pub(crate) use self::circuit::Circuit;
@@ -45,8 +46,20 @@ const HELPERS: &str = "codomyrmex.service_mesh.circuit_breaker";
 
 /// Stops calling what keeps failing, and finds out carefully when it works again.
 ///
+/// ```python
+/// breaker = CircuitBreaker("payments", failure_threshold=3, timeout_seconds=10)
+/// breaker.execute(print, "paid")
+/// ```
+///
 /// `execute`, the decorator `with_circuit_breaker`, `with breaker:` and `breaker.acquire()` are four ways to make a call
-/// under it, and may be mixed.
+/// under it, and may be mixed. A call that is refused is a `CircuitOpenError`, and was not made.
+///
+/// - `config`: a `CircuitBreakerConfig`, which says what its fields mean, with their units, ranges and defaults. They may
+///   be given one by one in its place, as above.
+/// - `listeners`: are called with a `CircuitEvent` of all that happens.
+/// - `clock`: a `testing.ManualClock`, for tests.
+///
+/// A value out of range is a `ConfigError`, which is a `ValueError`.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh")]
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
@@ -65,7 +78,7 @@ impl CircuitBreaker {
     #[classmethod]
     #[pyo3(
         signature = (*_args, **_kwargs),
-        text_signature = "(name, config=None, *, listeners=None, clock=None)"
+        text_signature = "(name, config=None, *, listeners=None, clock=None, **fields)"
     )]
     fn __new__(
         class: &Bound<'_, PyType>,
@@ -81,17 +94,21 @@ impl CircuitBreaker {
         })
     }
 
-    #[pyo3(signature = (name, config=None, *, listeners=None, clock=None))]
+    #[pyo3(signature = (name, config=None, *, listeners=None, clock=None, **fields))]
     fn __init__(
         slf: &Bound<'_, Self>,
         name: &Bound<'_, PyAny>,
         config: Option<&Bound<'_, PyAny>>,
         listeners: Option<&Bound<'_, PyAny>>,
         clock: Option<&Bound<'_, ManualClock>>,
+        fields: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
         let (this, py) = (slf.get(), slf.py());
         // All or nothing: a second `__init__` that fails leaves the breaker as it was.
-        let config = checked_config(py, config)?;
+        let config = match fields {
+            Some(fields) => config_of_fields(&slf.get_type(), config, fields)?,
+            None => checked_config(py, config)?,
+        };
         let mut heard = Vec::new();
         for listener in listeners.map(PyAnyMethods::try_iter).transpose()?.into_iter().flatten() {
             heard.push(callable("a listener", &listener?)?);
@@ -274,10 +291,11 @@ impl CircuitBreaker {
     ) -> PyResult<()> {
         static REPLACE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let base = match config {
-            Some(config) => config.clone(),
-            None => self.config(py)?.into_any(),
+            Some(config) => checked_config(py, Some(config))?,
+            None => self.config(py)?,
         };
         let Some(fields) = fields else { return self.set_config(py, Some(&base)) };
+        refuse_unknown_fields("update_config", fields, &base, &[])?;
         let changed = REPLACE
             .import_out(py, "dataclasses", "replace")?
             .call_out_with(&(base,).into_pyobject(py)?, Some(fields))?;
@@ -566,18 +584,48 @@ impl CircuitBreaker {
 }
 
 /// A configuration that was given, or the default one.
+/// The configuration that has these fields, which were given to a breaker in the place of one.
+fn config_of_fields<'py>(
+    breaker: &Bound<'py, PyType>,
+    config: Option<&Bound<'py, PyAny>>,
+    fields: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, CircuitBreakerRules>> {
+    let py = breaker.py();
+    let class = config_class(py)?;
+    refuse_unknown_fields(&breaker.name()?.to_string_lossy(), fields, class, &["listeners", "clock"])?;
+    if config.is_some_and(|config| !config.is_none()) {
+        return Err(PyTypeError::new_err("give either a config or its fields, not both"));
+    }
+    Ok(class.call_out_with(&PyTuple::empty(py), Some(fields))?.cast_into()?)
+}
+
+/// Refuses what is no field of this configuration, nor one of the other arguments of the function.
+fn refuse_unknown_fields(
+    function: &str,
+    given: &Bound<'_, PyDict>,
+    config: &Bound<'_, PyAny>,
+    others: &[&str],
+) -> PyResult<()> {
+    let fields = config.getattr(intern!(config.py(), "__dataclass_fields__"))?;
+    let names: Vec<String> = fields.cast::<PyDict>()?.keys().extract()?;
+    let known: Vec<_> = names.iter().map(String::as_str).chain(others.iter().copied()).collect();
+    refuse_unknown(function, given, &known)
+}
+
+fn config_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import_out(py, "codomyrmex.service_mesh.models", "CircuitBreakerConfig")
+}
+
 fn checked_config<'py>(
     py: Python<'py>,
     config: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, CircuitBreakerRules>> {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let config = match config {
         Some(config) if !config.is_none() => config.cast::<CircuitBreakerRules>().cloned().map_err(|_| {
             PyTypeError::new_err(format!("config must be a CircuitBreakerConfig, not {}", kind(config)))
         })?,
-        _ => {
-            CLASS.import_out(py, "codomyrmex.service_mesh.models", "CircuitBreakerConfig")?.call_out([])?.cast_into()?
-        }
+        _ => config_class(py)?.call_out([])?.cast_into()?,
     };
     if !config.get().is_complete() {
         config.getattr(intern!(py, "_complete"))?.call_out([])?;

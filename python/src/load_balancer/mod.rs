@@ -28,7 +28,28 @@ pub(crate) use self::balancer::{Balancer, Object};
 pub(crate) use self::key::Key;
 pub(crate) use self::lease::Lease;
 
-/// Picks an instance for each call. See `load_balancer.py`.
+/// Picks an instance for each call: who is next among the instances of a service.
+///
+/// ```python
+/// balancer = LoadBalancer(LoadBalancerStrategy.LEAST_CONNECTIONS)
+/// balancer.register(ServiceInstance(id="1", host="api-1", port=8080))
+/// with balancer.lease() as instance:
+///     print(f"Routing to: {instance.address}")
+/// ```
+///
+/// `lease` counts a connection until the block is left, and raises `NoHealthyInstanceError` if nobody can be picked;
+/// `get_instance` counts none, and gives `None` then.
+///
+/// - `strategy`: a `LoadBalancerStrategy` or its value, such as `"p2c"`. Default `ROUND_ROBIN`; a word that is no strategy is
+///   a `ConfigError`, which is a `ValueError`.
+/// - `instances`: are registered, in this order.
+/// - `slow_start`: for how many seconds, or what `timedelta`, the share of a new or recovered instance rises to what its
+///   weight says, where weights count. By default it has its full share at once.
+/// - `clock`: a `testing.ManualClock`, for tests.
+///
+/// Objects that are no `ServiceInstance` may be registered too, if they have an `id`; and subclasses may hide `weight`,
+/// `healthy` or `connections` behind attributes of their own. Both are read by attribute before each pick, which costs 0.1 µs
+/// an object.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh.load_balancer")]
 #[derive(Debug)]
 pub(crate) struct LoadBalancer {

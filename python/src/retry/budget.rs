@@ -6,6 +6,7 @@ use service_mesh::{RetryBudget as Core, RetryBudgetConfig};
 
 use crate::errors::config_error;
 use crate::field::number;
+use crate::said::Said;
 use crate::testing::{ManualClock, environment};
 
 /// Bounds the retries of all who share it: in any 10 seconds at most `ratio` times the calls, and `floor_per_second` times
@@ -20,21 +21,21 @@ pub(crate) struct RetryBudget {
 impl RetryBudget {
     #[new]
     #[pyo3(
-        signature = (ratio=None, floor_per_second=None, *, clock=None),
+        signature = (ratio=Said::Nothing, floor_per_second=Said::Nothing, *, clock=None),
         text_signature = "(ratio=0.2, floor_per_second=10.0, *, clock=None)"
     )]
     fn new(
         py: Python<'_>,
-        ratio: Option<&Bound<'_, PyAny>>,
-        floor_per_second: Option<&Bound<'_, PyAny>>,
+        ratio: Said<'_>,
+        floor_per_second: Said<'_>,
         clock: Option<&Bound<'_, ManualClock>>,
     ) -> PyResult<Self> {
         let mut config = RetryBudgetConfig::builder();
-        if let Some(ratio) = ratio {
-            config = config.ratio(number("ratio", ratio)?);
+        if let Some(ratio) = ratio.this() {
+            config = config.ratio(number("ratio", &ratio)?);
         }
-        if let Some(floor) = floor_per_second {
-            config = config.floor_per_second(number("floor_per_second", floor)?);
+        if let Some(floor) = floor_per_second.this() {
+            config = config.floor_per_second(number("floor_per_second", &floor)?);
         }
         let config = config.build().map_err(|error| config_error(py, &error))?;
         Ok(Self { core: Core::with_environment(config, environment(clock)) })
@@ -56,7 +57,7 @@ impl RetryBudget {
         self.core.balance()
     }
 
-    /// The share of the calls that may be tried again. 0 to 1, default 0.2.
+    /// Retries that one call earns. 0 to 10, default 0.2.
     #[getter]
     fn ratio(&self) -> f64 {
         self.core.config().ratio()

@@ -24,8 +24,10 @@ use crate::field::{check_callable, check_errors, number, whole};
 use crate::filled::Filled;
 use crate::guarded::{CallOut, ImportOut, is_coroutine};
 use crate::lock::lock;
+use crate::said::Said;
 use crate::seconds::duration;
 use crate::sleep::sleep;
+use crate::suggestion::refuse_unknown;
 use crate::testing::{ManualClock, environment};
 
 pub(crate) use self::again::awaited_coroutine;
@@ -37,10 +39,44 @@ pub(crate) use self::switches::Switches;
 /// Where the Python halves of this module are.
 const HELPERS: &str = "codomyrmex.service_mesh.retry";
 
+/// What it is made of, and what of it may be read and assigned.
+const FIELDS: [&str; 10] = [
+    "max_retries",
+    "initial_delay",
+    "max_delay",
+    "exponential_base",
+    "jitter",
+    "retry_after_max",
+    "on",
+    "ignore",
+    "failed_result",
+    "budget",
+];
+
 /// Tries a failed call again, after a wait that grows.
 ///
+/// ```python
+/// policy = RetryPolicy(max_retries=2, initial_delay=0.05, jitter="full", on=OSError)
+/// policy.execute(print, "sent")
+/// ```
+///
 /// `execute`, the decorator `with_retry`, and `for attempt in policy:` are three ways to make a call under it. Its fields may
-/// be assigned, and hold for the calls that begin after that.
+/// be assigned, and hold for the calls that begin after that. Delays are seconds, or a `timedelta`. What a call comes to is
+/// its last error as it is, with a note of the attempts if there were several.
+///
+/// - `max_retries`: attempts after the first, at least 0. Default 3, which makes at most four attempts.
+/// - `initial_delay`: the wait before the first retry. Default 0.1.
+/// - `max_delay`: the longest wait, jitter included. Default 10.
+/// - `exponential_base`: what each further wait is multiplied by. At least 1, default 2.
+/// - `jitter`: the chance in a wait. `True`, the default, or `"proportional"` is a factor of 0.5 to 1.5, `False` or `"none"`
+///   is none; or `"full"`, `"equal"`, `"decorrelated"`.
+/// - `retry_after_max`: the longest `Retry-After` that is waited for. Default 60.
+/// - `on`, `ignore`: which errors are tried again, and which of them are not. By default every `Exception` is.
+/// - `failed_result`: says of a result whether the call is to be tried again. By default none is.
+/// - `budget`: a `RetryBudget` that its retries are charged to. By default there is none.
+/// - `clock`: a `testing.ManualClock`, for tests.
+///
+/// A value out of range is a `ConfigError`, which is a `ValueError`.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh")]
 #[derive(Debug)]
 pub(crate) struct RetryPolicy {
@@ -89,55 +125,61 @@ impl RetryPolicy {
 
     #[expect(clippy::too_many_arguments, reason = "the seed's, and what goes beyond it by keyword")]
     #[pyo3(signature = (
-        max_retries=None, initial_delay=None, max_delay=None, exponential_base=None, jitter=None, *,
-        retry_after_max=None, on=None, ignore=None, failed_result=None, budget=None, clock=None,
+        max_retries=Said::Nothing, initial_delay=Said::Nothing, max_delay=Said::Nothing,
+        exponential_base=Said::Nothing, jitter=Said::Nothing, *, retry_after_max=Said::Nothing, on=Said::Nothing,
+        ignore=Said::Nothing, failed_result=None, budget=None, clock=None, **others
     ))]
     fn __init__(
         slf: &Bound<'_, Self>,
-        max_retries: Option<&Bound<'_, PyAny>>,
-        initial_delay: Option<&Bound<'_, PyAny>>,
-        max_delay: Option<&Bound<'_, PyAny>>,
-        exponential_base: Option<&Bound<'_, PyAny>>,
-        jitter: Option<&Bound<'_, PyAny>>,
-        retry_after_max: Option<&Bound<'_, PyAny>>,
-        on: Option<&Bound<'_, PyAny>>,
-        ignore: Option<&Bound<'_, PyAny>>,
+        max_retries: Said<'_>,
+        initial_delay: Said<'_>,
+        max_delay: Said<'_>,
+        exponential_base: Said<'_>,
+        jitter: Said<'_>,
+        retry_after_max: Said<'_>,
+        on: Said<'_>,
+        ignore: Said<'_>,
         failed_result: Option<&Bound<'_, PyAny>>,
         budget: Option<&Bound<'_, RetryBudget>>,
         clock: Option<&Bound<'_, ManualClock>>,
+        others: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
+        if let Some(others) = others {
+            let known: Vec<_> = FIELDS.into_iter().chain(["clock"]).collect();
+            refuse_unknown(&slf.get_type().name()?.to_string_lossy(), others, &known)?;
+        }
         let this = slf.get();
         this.environment.get_or_init(|| environment(clock));
         let mut config = RetryConfig::builder();
-        if let Some(value) = max_retries {
-            config = config.max_retries(retries(value)?);
+        if let Some(value) = max_retries.this() {
+            config = config.max_retries(retries(&value)?);
         }
-        if let Some(value) = initial_delay {
-            config = config.initial_delay(duration("initial_delay", value)?);
+        if let Some(value) = initial_delay.this() {
+            config = config.initial_delay(duration("initial_delay", &value)?);
         }
-        if let Some(value) = max_delay {
-            config = config.max_delay(duration("max_delay", value)?);
+        if let Some(value) = max_delay.this() {
+            config = config.max_delay(duration("max_delay", &value)?);
         }
-        if let Some(value) = exponential_base {
-            config = config.exponential_base(number("exponential_base", value)?);
+        if let Some(value) = exponential_base.this() {
+            config = config.exponential_base(number("exponential_base", &value)?);
         }
-        if let Some(value) = jitter {
-            config = config.jitter(read_jitter(value)?);
+        if let Some(value) = jitter.this() {
+            config = config.jitter(read_jitter(&value)?);
         }
-        if let Some(value) = retry_after_max {
-            config = config.retry_after_max(duration("retry_after_max", value)?);
+        if let Some(value) = retry_after_max.this() {
+            config = config.retry_after_max(duration("retry_after_max", &value)?);
         }
         let config = config.build().map_err(|error| config_error(slf.py(), &error))?;
-        on.map_or(Ok(()), |on| check_errors("on", on))?;
-        ignore.map_or(Ok(()), |ignore| check_errors("ignore", ignore))?;
+        let (on, ignore) = (on.this(), ignore.this());
+        on.as_ref().map_or(Ok(()), |on| check_errors("on", on))?;
+        ignore.as_ref().map_or(Ok(()), |ignore| check_errors("ignore", ignore))?;
         failed_result.map_or(Ok(()), |failed| check_callable("failed_result", failed))?;
         // All or nothing: a second `__init__` that fails leaves the policy as it was.
-        let given = |object: &Bound<'_, PyAny>| object.clone().unbind();
         let kept = Kept {
             core: this.core_of(config, budget),
-            on: on.map(given),
-            ignore: ignore.map(given),
-            failed_result: failed_result.map(given),
+            on: on.map(Bound::unbind),
+            ignore: ignore.map(Bound::unbind),
+            failed_result: failed_result.map(|failed| failed.clone().unbind()),
             budget: budget.map(|budget| budget.clone().unbind()),
             clock: clock.map(|clock| clock.clone().into_any().unbind()),
         };
@@ -384,18 +426,7 @@ impl RetryPolicy {
         static RESTORE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         let fields = PyDict::new(py);
-        for name in [
-            "max_retries",
-            "initial_delay",
-            "max_delay",
-            "exponential_base",
-            "jitter",
-            "retry_after_max",
-            "on",
-            "ignore",
-            "failed_result",
-            "budget",
-        ] {
+        for name in FIELDS {
             fields.set_item(name, slf.getattr(name)?)?;
         }
         let restore = RESTORE.import_out(py, HELPERS, "restored")?;

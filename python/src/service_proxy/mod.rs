@@ -14,7 +14,7 @@ mod listeners;
 mod parts;
 mod policy;
 mod refusal;
-mod said;
+mod switched_off;
 
 use std::sync::Arc;
 
@@ -24,12 +24,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit, intern};
-use service_mesh::{ServiceProxy as Core, ServiceProxyConfig};
+use service_mesh::{ConfigError, ServiceProxy as Core, ServiceProxyConfig};
 
 use self::asked::what_is_asked;
 use self::parts::Rest;
 use self::policy::Policy;
-use self::said::{Said, budget_of};
+use self::switched_off::budget_of;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::errors::config_error;
 use crate::field::number;
@@ -39,6 +39,7 @@ use crate::load_balancer::LoadBalancer;
 use crate::log::Log;
 use crate::measures::Tally;
 use crate::retry::RetryPolicy;
+use crate::said::Said;
 use crate::seconds::duration;
 use crate::testing::{ManualClock, environment};
 
@@ -50,7 +51,40 @@ pub(crate) use self::parts::{Parts, Present};
 
 const MODULE: &str = "codomyrmex.service_mesh.service_proxy";
 
-/// Calls one service. See `service_proxy.py`.
+/// Calls a service with everything that a call needs: balance, circuits, time limits, and a retry elsewhere.
+///
+/// ```python
+/// payments = ServiceProxy("payments", timeout=2, attempt_timeout=0.5)
+/// payments.load_balancer.register(ServiceInstance(id="1", host="api-1", port=8080))
+///
+/// def charge(instance, amount):
+///     return requests.post(f"http://{instance.address}/charge", json={"amount": amount}, timeout=0.5).json()
+///
+/// payments.call(charge, 100)
+/// ```
+///
+/// `call` runs the function with the instance that is next, and again with another one if it fails. The instance's circuit
+/// judges every attempt; the service's hears of a failure only where no other instance could make good for it. `await
+/// payments.call(f)` and `await payments.call_async(f)` do the same for coroutine functions; waits are those of asyncio, or of
+/// trio where it runs.
+///
+/// - `load_balancer`, `circuit_breaker`, `retry_policy`: its parts. By default `LoadBalancer()`,
+///   `CircuitBreaker(service_name)` and `RetryPolicy()`.
+/// - `instance_circuit_breaker`: the `CircuitBreakerConfig` of each instance's circuit; `None` for no such circuits. By
+///   default that of the service's.
+/// - `timeout`: how long a call may take, with its retries and waits; `attempt_timeout`: how long one attempt may. In seconds,
+///   or a `timedelta`, above 0. By default there is no limit.
+/// - `budget`: the `RetryBudget` that retries are charged to; `None` for none. By default one of its own.
+/// - `max_ejected_ratio`: the share of the instances that their circuits may take out at once. Above 0, at most 1, the default.
+/// - `explain_ratio`: the share of the calls whose story is logged. 0, the default, to 1.
+/// - `listeners`: are called with a `CircuitEvent` of all that happens.
+/// - `clock`: a `testing.ManualClock`, for tests.
+///
+/// A value out of range is a `ConfigError`, which is a `ValueError`. What a caller gets who gets no result: the function's own
+/// last error, with a note of the attempts; `NoHealthyInstanceError`; `CircuitOpenError`, at once and without a wait, with
+/// `retry_after` and the last failure of the call as its `__cause__`; `DeadlineExceededError` and `AttemptTimedOutError`. A
+/// running sync attempt cannot be stopped: its time limits are looked at between attempts, and one that outlasted its own is a
+/// failure of its instance.
 #[pyclass(frozen, subclass, dict, weakref, module = "codomyrmex.service_mesh.service_proxy")]
 pub(crate) struct ServiceProxy {
     /// None until `__init__` has run. Replaced as a whole when a part is assigned; calls under way keep theirs.
@@ -105,7 +139,7 @@ impl ServiceProxy {
         if let Some(ratio) = explain_ratio {
             config = config.explain_ratio(number("explain_ratio", ratio)?);
         }
-        let config = config.build().map_err(|error| config_error(py, &error))?;
+        let config = config.build().map_err(|error| config_error(py, &by_argument(error)))?;
         let rest = Arc::new(Rest::new(
             instance_circuit_breaker.this().map(Bound::unbind),
             config,
@@ -358,6 +392,16 @@ impl ServiceProxy {
         self.parts.store(Some(Arc::new(parts)));
         Ok(())
     }
+}
+
+/// The refusal of a field, by the name of the argument that it was given as.
+fn by_argument(error: ConfigError) -> ConfigError {
+    let argument = match error.field() {
+        "call_timeout_seconds" => "timeout",
+        "attempt_timeout_seconds" => "attempt_timeout",
+        _ => return error,
+    };
+    ConfigError::new(argument, error.value(), error.allowed())
 }
 
 impl std::fmt::Debug for ServiceProxy {

@@ -18,7 +18,7 @@ use super::chooser::Chooser;
 use super::instance_rules::InstanceRules;
 use super::listeners::Listeners;
 use super::policy::{Policy, budget_of_policy, retry_config, retry_fields};
-use super::said::is_off;
+use super::switched_off::is_off;
 use crate::circuit_breaker::{Circuit, CircuitBreaker};
 use crate::config::dataclass_of;
 use crate::load_balancer::{Balancer, LoadBalancer};

@@ -5,6 +5,7 @@ The hosts `api-1` and `api-2` of the pages are servers of this process.
 
 from __future__ import annotations
 
+import inspect
 import re
 import socket
 import warnings
@@ -14,6 +15,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import requests
+
+from codomyrmex import service_mesh
+from codomyrmex.service_mesh import CircuitBreaker, LoadBalancer, Mesh, RetryPolicy, ServiceProxy
 
 from .integrations.backend import Backend
 
@@ -69,6 +74,21 @@ def test_the_blocks_of_a_page_run(page: str, port: int, tmp_path: Path, monkeypa
         for block in blocks:
             above = "\n" * text.count("\n", 0, block.start(1))
             exec(compile(above + block[1], page, "exec"), program.__dict__)
+
+
+@pytest.mark.parametrize(
+    "kind", [CircuitBreaker, LoadBalancer, Mesh, RetryPolicy, ServiceProxy], ids=lambda kind: kind.__name__
+)
+def test_the_example_that_help_shows_of_a_class_runs(
+    kind: type, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    instance = f'{{ id = "1", host = "api-1", port = {port} }}'
+    Path("mesh.toml").write_text(f"[services.payments]\ninstances = [{instance}]\n")
+    program = {**vars(service_mesh), "requests": requests}
+    blocks = BLOCK.findall(inspect.cleandoc(kind.__doc__ or "").replace("8080", str(port)))
+    assert len(blocks) == 1
+    exec(blocks[0], program)
 
 
 def test_the_readme_shows_the_quick_start_of_the_original_to_the_letter() -> None:

@@ -23,6 +23,7 @@ from codomyrmex.service_mesh import (
     CircuitEvent,
     CircuitOpenError,
     CircuitState,
+    ConfigError,
     CountWindow,
     Permit,
 )
@@ -126,7 +127,7 @@ def test_anything_may_be_attached_to_it() -> None:
 
 
 def test_its_signature_is_shown() -> None:
-    assert str(inspect.signature(CircuitBreaker)) == "(name, config=None, *, listeners=None, clock=None)"
+    assert str(inspect.signature(CircuitBreaker)) == "(name, config=None, *, listeners=None, clock=None, **fields)"
 
 
 def test_it_prints_what_one_wants_to_know() -> None:
@@ -134,6 +135,39 @@ def test_it_prints_what_one_wants_to_know() -> None:
 
 
 # ----- the configuration -----
+
+
+def test_its_fields_may_be_given_in_place_of_a_configuration() -> None:
+    breaker = CircuitBreaker("b", failure_threshold=1, on=KeyError, listeners=[], clock=None)
+    assert breaker.config == CircuitBreakerConfig(1, on=KeyError)
+    fail(breaker)
+    assert breaker.state is CircuitState.CLOSED
+    breaker.config.on = Exception
+    fail(breaker)
+    assert breaker.state is CircuitState.OPEN
+    both: dict[str, Any] = {"config": CircuitBreakerConfig(), "failure_threshold": 3}
+    with pytest.raises(TypeError, match="^give either a config or its fields, not both$"):
+        CircuitBreaker("b", **both)
+    assert CircuitBreaker("b", None, failure_threshold=3).config.failure_threshold == 3
+    with pytest.raises(ConfigError, match="failure_threshold is 0"):
+        CircuitBreaker("b", failure_threshold=0)
+
+
+def test_a_mistyped_field_is_refused_with_the_one_that_was_meant() -> None:
+    class Own(CircuitBreaker):
+        pass
+
+    breaker, wrong = CircuitBreaker("b"), {"failure_treshold": 3}
+    end = "got an unexpected keyword argument 'failure_treshold'; did you mean 'failure_threshold'?"
+    for refused, name in (
+        (lambda: CircuitBreaker("b", **wrong), "CircuitBreaker"),
+        (lambda: Own("b", **wrong), "Own"),
+        (lambda: breaker.update_config(**wrong), "update_config"),
+    ):
+        with pytest.raises(TypeError) as raised:
+            refused()
+        assert str(raised.value) == f"{name}() {end}"
+    assert breaker.config == CircuitBreakerConfig()
 
 
 def test_an_assigned_configuration_is_the_one_that_counts() -> None:
@@ -169,7 +203,7 @@ def test_a_configuration_does_not_keep_its_breakers_alive() -> None:
 
 def test_something_else_is_no_configuration() -> None:
     with pytest.raises(TypeError, match="config must be a CircuitBreakerConfig, not dict"):
-        CircuitBreaker("b", {"failure_threshold": 1})  # type: ignore[arg-type]
+        CircuitBreaker("b", {"failure_threshold": 1})
 
 
 # ----- what is a failure -----

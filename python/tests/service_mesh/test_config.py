@@ -120,7 +120,33 @@ def test_a_field_that_is_deleted_goes_back_to_its_default_in_every_breaker():
     with pytest.raises(ConfigError, match="timeout_max_seconds is 2; allowed: at least timeout_seconds, which is 30"):
         del config.timeout_seconds
     assert config.timeout_seconds == 1
-    config.label = "mine"
+    with pytest.raises(AttributeError):
+        del config.label
+
+
+def test_a_name_that_is_no_fields_is_refused():
+    config = CircuitBreakerConfig()
+    with pytest.raises(AttributeError) as raised:
+        config.failure_treshold = 1
+    text = "CircuitBreakerConfig has no field 'failure_treshold'; did you mean 'failure_threshold'?"
+    assert str(raised.value) == text
+    with pytest.raises(AttributeError, match="has no field 'colour'$"):
+        CircuitBreaker("b", config).config.colour = "red"
+    assert config == CircuitBreakerConfig()
+    assert vars(config) == vars(CircuitBreakerConfig())
+
+
+def test_a_subclass_may_have_attributes_of_its_own():
+    class Labelled(CircuitBreakerConfig):
+        def __init__(self, label, **fields):
+            self.label = label
+            super().__init__(**fields)
+            self.seen = 0
+
+    config = Labelled("payments", failure_threshold=3)
+    config.label, config.seen = "orders", 1
+    for other in (copy.copy(config), copy.deepcopy(config)):
+        assert (other.failure_threshold, other.label, other.seen) == (3, "orders", 1)
     del config.label
     with pytest.raises(AttributeError):
         del config.label

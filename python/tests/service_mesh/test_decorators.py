@@ -168,8 +168,23 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         with_retry(RetryPolicy(), max_delay=3)
     with pytest.raises(ValueError, match="failure_threshold is 0"):
         with_circuit_breaker("api", failure_threshold=0)
-    with pytest.raises(TypeError, match="treshold"):
-        with_circuit_breaker("api", failure_treshold=3)
+
+
+def test_a_setting_that_there_is_not_is_refused_by_the_decorator_that_it_was_given_to() -> None:
+    wrong: dict[str, Any] = {"failure_treshold": 3}
+    text = "with_circuit_breaker() got an unexpected keyword argument 'failure_treshold'; did you mean 'failure_threshold'?"
+    for refused in (lambda: with_circuit_breaker("api", **wrong), lambda: with_circuit_breaker(plain, **wrong)):
+        with pytest.raises(TypeError) as raised:
+            refused()
+        assert str(raised.value) == text
+    wrong = {"max_retires": 3}
+    with pytest.raises(TypeError) as raised:
+        with_retry(**wrong)
+    text = "with_retry() got an unexpected keyword argument 'max_retires'; did you mean 'max_retries'?"
+    assert str(raised.value) == text
+    wrong = {"colour": 3}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'$"):
+        with_circuit_breaker("api", **wrong)
 
 
 def test_each_use_makes_its_own_and_one_that_exists_is_shared() -> None:

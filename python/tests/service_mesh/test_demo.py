@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from codomyrmex.service_mesh.demo import script
+
+STORY = Path(__file__).parents[3] / "crates/story"
 COMMAND = [sys.executable, "-X", "faulthandler", "-m", "codomyrmex.service_mesh"]
 
 
@@ -32,12 +37,22 @@ def test_no_caller_notices_that_servers_fail_hang_and_die() -> None:
     )
     assert summary is not None, demo.stdout
     calls, retries = map(int, summary.groups())
+    parts = re.findall(r"^ +(\d+) answered, (\d+) retries, 0 failed$", demo.stdout, re.MULTILINE)
+    assert [sum(map(int, column)) for column in zip(*parts, strict=True)] == [calls, retries]
     assert calls > 100
     # Each of the three troubles was met, and passed by.
     assert 0 < retries < calls / 5
     for server in ("alpha", "beta", "gamma"):
-        assert re.search(rf"{server} +circuit tripped", demo.stdout)
-        assert re.search(rf"{server} +probed at .*: circuit reset, recovered", demo.stdout)
+        assert re.search(rf"{server} +circuit tripped, \d+ failures in a row ", demo.stdout)
+        assert re.search(rf"{server} +probed at .*: circuit reset, enough probes succeeded$", demo.stdout, re.MULTILINE)
+
+
+@pytest.mark.skipif(not STORY.is_dir(), reason="the other demo is not here")
+def test_its_parts_are_called_as_those_of_the_demo_in_rust() -> None:
+    ours = inspect.getsource(script)
+    begins = re.compile(r'journal\.begin\("(.*?)"\)')
+    theirs = (STORY / "src/script.rs").read_text()
+    assert begins.findall(ours) == begins.findall(theirs) != []
 
 
 @pytest.mark.thread_unsafe
@@ -51,7 +66,7 @@ def test_ctrl_c_tells_what_is_known_until_then() -> None:
         demo.send_signal(signal.SIGINT)
         out, err = demo.communicate(timeout=30)
     assert (demo.returncode, err) == (130, "")
-    assert "interrupted by Ctrl-C after" in out
+    assert "\ninterrupted after " in out
     assert re.search(r"^until the interruption \d+ calls, ", out, re.MULTILINE)
 
 

@@ -297,7 +297,7 @@ def test_a_finalizer_may_call_what_is_guarded_while_the_interpreter_goes_away() 
         "lambda: service.call(works)",
         "lambda: service.with_options(key='k').call(works)",
         "lambda: [attempt.__exit__(None, None, None) for attempt in RetryPolicy()]",
-        "lambda: CircuitBreaker('b').update_config(failure_threshold=3)",
+        "lambda: CircuitBreaker('b', failure_threshold=2).update_config(failure_threshold=3)",
         "lambda: LoadBalancer().lease()",
         "lambda: setattr(CircuitBreaker('b'), 'state', 'closed')",
         # With refusals, changes of state, and a log of them.

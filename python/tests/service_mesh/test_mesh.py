@@ -1,6 +1,8 @@
 """Services from a policy file, and what a reload does to their objects."""
 
+import errno
 import gc
+import os
 import pickle
 import weakref
 
@@ -83,7 +85,13 @@ def test_every_mistake_is_told_with_line_and_column(tmp_path):
 def test_a_file_that_cannot_be_read_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError) as raised:
         Mesh.from_file(tmp_path / "missing.toml")
-    assert raised.value.filename == str(tmp_path / "missing.toml")
+    path = str(tmp_path / "missing.toml")
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOENT, path)
+    assert str(raised.value) == f"[Errno {errno.ENOENT}] {os.strerror(errno.ENOENT)}: {path!r}"
+    (tmp_path / "latin.toml").write_bytes(b"\xe4")
+    with pytest.raises(OSError) as raised:
+        Mesh.from_file(tmp_path / "latin.toml")
+    assert str(raised.value) == f"stream did not contain valid UTF-8: {str(tmp_path / 'latin.toml')!r}"
 
 
 def test_a_reload_changes_what_has_changed_and_keeps_the_objects():

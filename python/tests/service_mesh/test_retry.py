@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from codomyrmex.service_mesh import CircuitOpenError, RetryBudget, RetryPolicy, with_retry
+from codomyrmex.service_mesh import CircuitOpenError, ConfigError, RetryBudget, RetryPolicy, with_retry
 from codomyrmex.service_mesh.retry import retry_after_of
 from codomyrmex.service_mesh.testing import ManualClock
 
@@ -69,6 +69,37 @@ def test_a_wrong_value_is_refused_and_changes_nothing(field: str, value: Any, er
     with pytest.raises(error, match=field):
         setattr(policy, field, value)
     assert repr(policy) == before
+    with pytest.raises(error, match=field):
+        RetryPolicy(**{field: value})
+
+
+def test_none_is_no_number_and_not_the_default_either() -> None:
+    for kind, names in (
+        (RetryBudget, ["ratio", "floor_per_second"]),
+        (RetryPolicy, ["max_retries", "initial_delay", "max_delay", "exponential_base", "jitter", "retry_after_max"]),
+        (RetryPolicy, ["on", "ignore"]),
+    ):
+        for name in names:
+            with pytest.raises(TypeError, match=f"^{name} must be .*, not NoneType$"):
+                kind(**{name: None})
+    with pytest.raises(TypeError, match="^max_retries must be an int, not NoneType$"):
+        with_retry(max_retries=None)
+
+
+def test_a_mistyped_jitter_or_argument_is_told_with_the_word_that_was_meant() -> None:
+    policy = RetryPolicy()
+    wrong: dict[str, Any] = {"jitter": "ful"}
+    for refused in (lambda: RetryPolicy(**wrong), lambda: setattr(policy, "jitter", "ful")):
+        with pytest.raises(ConfigError) as raised:
+            refused()
+        words = "True, False, 'none', 'proportional', 'full', 'equal', 'decorrelated'"
+        assert str(raised.value) == f"jitter is 'ful'; allowed: {words}; did you mean 'full'?"
+        assert (raised.value.field, raised.value.value, raised.value.allowed) == ("jitter", "'ful'", words)
+    wrong = {"max_retires": 1}
+    with pytest.raises(TypeError) as refusal:
+        RetryPolicy(**wrong)
+    text = "RetryPolicy() got an unexpected keyword argument 'max_retires'; did you mean 'max_retries'?"
+    assert str(refusal.value) == text
 
 
 def test_a_second_init_is_all_or_nothing() -> None:

@@ -350,6 +350,11 @@ CircuitBreakerConfig(
 CircuitBreakerConfig(on="OSError")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 breaker = CircuitBreaker("payments", listeners=[print], clock=ManualClock())
+CircuitBreaker("payments", failure_threshold=3, timeout_seconds=timedelta(seconds=5), listeners=[print])
+CircuitBreaker("payments", failure_treshold=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+CircuitBreaker("payments", CircuitBreakerConfig(), failure_threshold=3)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+breaker.config.failure_threshold = 3
+breaker.config.failure_treshold = 3  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @breaker.subscribe

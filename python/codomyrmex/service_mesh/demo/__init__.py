@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 
 from ..circuit_breaker import CircuitBreaker
-from ..models import CircuitBreakerConfig
 from ..retry import RetryPolicy
 from ..service_proxy import ServiceProxy
 from . import callers, script
@@ -45,6 +44,7 @@ def run() -> int:
     except KeyboardInterrupt:
         journal.interrupt()
         status = INTERRUPTED
+    journal.finish()
     journal.say(f"{journal}")
     return status or int(journal.failed > 0)
 
@@ -73,7 +73,7 @@ def proxy(journal: Journal) -> ServiceProxy:
     return ServiceProxy(
         "shop",
         # Its configuration is for the service, and for each of its instances.
-        circuit_breaker=CircuitBreaker("shop", CircuitBreakerConfig(failure_threshold=3, timeout_seconds=1)),
+        circuit_breaker=CircuitBreaker("shop", failure_threshold=3, timeout_seconds=1),
         retry_policy=RetryPolicy(initial_delay=0.02),
         timeout=2,
         attempt_timeout=0.15,

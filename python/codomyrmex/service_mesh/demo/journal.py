@@ -31,10 +31,14 @@ class Phase:
         self.retried += other.retried
         self.failed += other.failed
 
+    def sums(self) -> str:
+        """What came of it, in words."""
+        return f"{self.answered.total()} answered, {self.retried} retries, {self.failed} failed"
+
     def row(self, names: Sequence[str]) -> str:
         """Its line in the table."""
         answered = "".join(f"{self.answered[name]:>8}" for name in names)
-        return f"  {self.title:18}{answered}{self.retried:>10}{self.failed:>10}"
+        return f"  {self.title:24}{answered}{self.retried:>10}{self.failed:>10}"
 
 
 class Journal:
@@ -60,8 +64,13 @@ class Journal:
 
     def begin(self, title: str) -> None:
         """A part of the script begins."""
+        self._tell_phase()
         self._tell("", f"-- {title}")
         self._phases.append(Phase(title))
+
+    def finish(self) -> None:
+        """Nobody calls any more."""
+        self._tell_phase()
 
     def answered(self, by: str) -> None:
         """A caller got an answer from this server."""
@@ -93,9 +102,8 @@ class Journal:
         # A circuit that may be probed is told of when the probes have decided.
         since = self._probing.pop(whose, None)
         probed = "" if since is None else f"probed at {since:.2f} s: "
-        reason = (event.reason or "").replace("_", " ")
-        if "failures" in event.details:
-            reason = f"{event.details['failures']} {reason}"
+        # The event's own words, which end with the reason: `shop/alpha: closed -> open: 3 failures in a row`.
+        reason = str(event).removeprefix(f"{event.name}: ").partition(": ")[2]
         match event.to_state:
             case CircuitState.HALF_OPEN:
                 self._probing[whose] = self._seconds()
@@ -114,7 +122,7 @@ class Journal:
             while sys.stdout.isatty() and not stop.is_set():
                 total = self._sum()
                 answered = "  ".join(f"{name} {total.answered[name]}" for name in self._names)
-                self._progress = f"{self._seconds():5.2f} s  {answered}  retries {total.retried}  failed {total.failed}"
+                self._progress = f"{self._seconds():5.1f} s  {answered}   {total.sums()}"
                 self._write("")
                 await asyncio.sleep(0.1)
         finally:
@@ -123,6 +131,11 @@ class Journal:
     def say(self, line: str) -> None:
         """Prints a line."""
         self._write(f"{line}\n")
+
+    def _tell_phase(self) -> None:
+        """What came of the part that ends, for whoever sees no line of progress."""
+        if self._phases and not sys.stdout.isatty():
+            self.say(f"{'':16}{self._phases[-1].sums()}")
 
     def _tell(self, whose: str, what: str) -> None:
         self.say(f"{self._seconds():5.2f} s  {whose:5}  {what}")
@@ -151,10 +164,10 @@ class Journal:
         if self._interrupted is not None:
             part = self._phases[-1].title if self._phases else "nothing had happened"
             lines += [
-                f"interrupted by Ctrl-C after {self._interrupted:.2f} s ({part}); what follows is all until then",
+                f"interrupted after {self._interrupted:.2f} s ({part}); what follows is all until then",
                 "",
             ]
-        lines += [f"{'answers from':20}{''.join(f'{name:>8}' for name in self._names)}{'retries':>10}{'failed':>10}"]
+        lines += [f"{'answers from':26}{''.join(f'{name:>8}' for name in self._names)}{'retries':>10}{'failed':>10}"]
         lines += [phase.row(self._names) for phase in [*self._phases, total]]
         lines += ["", "retried elsewhere"]
         lines += [f"  {one:>5} -> {other:5} {times:>6}" for (one, other), times in sorted(self._retries.items())]

@@ -26,7 +26,7 @@ async def play(servers: Sequence[Server], proxy: ServiceProxy, journal: Journal)
     journal.begin("all are well")
     await asyncio.sleep(1.0)
 
-    journal.begin("alpha answers 500")
+    journal.begin("alpha answers 503")
     alpha.condition = Condition.FAILING
     await asyncio.sleep(1.5)
 

@@ -17,7 +17,7 @@ class Condition(Enum):
     WELL = "well"
     """It answers 200 and its name."""
     FAILING = "failing"
-    """It answers 500."""
+    """It answers 503."""
     HANGING = "hanging"
     """It accepts connections and requests, and never answers."""
 
@@ -80,7 +80,7 @@ class Server:
             if self.condition is Condition.HANGING:
                 await reader.read()  # until the client hangs up
             else:
-                status = "200 OK" if self.condition is Condition.WELL else "500 Internal Server Error"
+                status = "200 OK" if self.condition is Condition.WELL else "503 Service Unavailable"
                 head = f"HTTP/1.1 {status}\r\nContent-Length: {len(self.name)}\r\nConnection: close\r\n\r\n"
                 writer.write(f"{head}{self.name}".encode())
                 await writer.drain()

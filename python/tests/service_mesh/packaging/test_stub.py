@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from codomyrmex.service_mesh import _native, fields
 from codomyrmex.service_mesh.models import CircuitBreakerConfig
 
@@ -51,6 +53,19 @@ def test_the_options_of_a_retry_are_the_arguments_of_its_policy() -> None:
 
 def test_the_options_of_a_breaker_are_its_arguments() -> None:
     arguments = [
-        name for name in inspect.signature(_native.CircuitBreaker).parameters if name not in ("name", "config")
+        name
+        for name in inspect.signature(_native.CircuitBreaker).parameters
+        if name not in ("name", "config", "fields")
     ]
     assert [*fields.CircuitBreakerOptions.__annotations__][-len(arguments) :] == arguments
+
+
+@pytest.mark.parametrize(
+    "kind", [_native.CircuitBreaker, _native.LoadBalancer, _native.RetryPolicy, _native.ServiceProxy]
+)
+def test_help_says_what_each_argument_of_a_class_is(kind: type) -> None:
+    assert kind.__doc__ is not None and ".py`" not in kind.__doc__
+    parameters = inspect.signature(kind).parameters.values()
+    told = [each.name for each in parameters if each.default is not each.empty]
+    assert told
+    assert [name for name in told if f"`{name}`" not in kind.__doc__] == []

@@ -34,6 +34,10 @@ def test_what_is_tested_is_what_was_installed_and_not_the_source() -> None:
         assert place in {Path(str(file.locate())).resolve() for file in distribution.files or ()}
 
 
+def test_the_package_says_its_version() -> None:
+    assert codomyrmex.service_mesh.__version__ == importlib.metadata.version(DISTRIBUTION)
+
+
 def test_nobody_owns_the_namespace(names: list[str]) -> None:
     inside = [PurePosixPath(name) for name in names if ".dist-info/" not in name]
     assert {path.parts[:2] for path in inside} == {("codomyrmex", "service_mesh")}

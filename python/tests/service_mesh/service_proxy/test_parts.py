@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import weakref
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from codomyrmex.service_mesh.models import (
     CircuitBreakerConfig,
     CircuitOpenError,
     CircuitState,
+    ConfigError,
     NoHealthyInstanceError,
 )
 from codomyrmex.service_mesh.retry import RetryPolicy
@@ -70,6 +72,14 @@ def test_it_makes_its_own_parts_and_never_takes_what_is_false_for_none():
     assert repr(payments) == "ServiceProxy('payments')"
     with pytest.raises(TypeError, match="load_balancer must have a method get_instance, and int has none"):
         ServiceProxy("payments", 5)
+
+
+@pytest.mark.parametrize("argument", ["timeout", "attempt_timeout"])
+def test_a_time_limit_that_is_refused_is_called_as_it_was_written(argument):
+    for wrong in (0, timedelta(0), -1):
+        with pytest.raises(ConfigError, match=f"^{argument} is (0|-1); allowed: ") as raised:
+            ServiceProxy("payments", **{argument: wrong})
+        assert raised.value.field == argument
 
 
 def test_what_is_assigned_to_the_parts_takes_effect():

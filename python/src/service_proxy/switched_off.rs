@@ -1,8 +1,5 @@
-//! What was said of a part, where `None` says that there is to be none.
+//! Parts that a proxy may do without: `None` switches them off.
 
-use std::convert::Infallible;
-
-use pyo3::Borrowed;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
@@ -11,29 +8,6 @@ use service_mesh::{RetryBudget as CoreBudget, RetryBudgetConfig};
 use crate::retry::RetryBudget;
 use crate::seconds::kind;
 use crate::testing::{ManualClock, environment};
-
-/// What was said, if anything was.
-pub(super) enum Said<'py> {
-    Nothing,
-    This(Bound<'py, PyAny>),
-}
-
-impl<'py> Said<'py> {
-    pub(super) fn this(self) -> Option<Bound<'py, PyAny>> {
-        match self {
-            Self::Nothing => None,
-            Self::This(this) => Some(this),
-        }
-    }
-}
-
-impl<'py> FromPyObject<'_, 'py> for Said<'py> {
-    type Error = Infallible;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> Result<Self, Infallible> {
-        Ok(Self::This(object.to_owned()))
-    }
-}
 
 /// `None` and `False` switch off.
 pub(super) fn is_off(said: &Bound<'_, PyAny>) -> bool {
