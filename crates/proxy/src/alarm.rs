@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The timer of one task. It wakes the task that waited with it first: another task needs another.
@@ -46,7 +47,8 @@ impl Alarm {
             }
             none => none.insert(Box::pin(sleep_until(deadline))),
         };
-        timer.as_mut().poll(context)
+        // Whatever else this task has done in its turn: a timer that is put off is not set, and is not asked again.
+        Pin::new(&mut unconstrained(timer.as_mut())).poll(context)
     }
 }
 
@@ -55,6 +57,9 @@ mod tests {
     use std::future::{pending, ready};
     use std::pin::pin;
     use std::time::Duration;
+
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -90,6 +95,22 @@ mod tests {
         }
         let wait = Duration::from_millis(3500);
         assert!((wait..wait + SECOND / 100).contains(&waits(&alarm, wait).await));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_set_also_at_the_end_of_a_turn() {
+        let alarm = Alarm::default();
+        let mut never = pin!(pending::<()>());
+        let mut wait = pin!(alarm.within(Instant::now() + SECOND, never.as_mut()));
+        poll_fn(|context| {
+            while has_budget_remaining() {
+                let _ = pin!(consume_budget()).poll(context);
+            }
+            assert!(wait.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!(timeout(2 * SECOND, wait).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
