@@ -199,18 +199,19 @@ class CountWindow:
     """Judges the last `size` outcomes. It slides: the oldest leaves when a new one comes.
 
     At least one of the two ratios must be given; both lie above 0 and at most at 1, and are reached at equality.
+
+    - `size`: how many outcomes it holds. 1 to 1,048,576.
+    - `minimum_calls`: fewer outcomes than these are not judged; a full window is, in any case.
+    - `failure_ratio`: the share of failures that trips the circuit.
+    - `slow_call_ratio`: the share of slow calls that trips the circuit.
+    - `slow_call_seconds`: a call that takes longer is slow. Needed by `slow_call_ratio`.
     """
 
     size: int = 100
-    """How many outcomes it holds. 1 to 1,048,576."""
     minimum_calls: int = 10
-    """Fewer outcomes than these are not judged; a full window is, in any case."""
     failure_ratio: float | None = None
-    """The share of failures that trips the circuit."""
     slow_call_ratio: float | None = None
-    """The share of slow calls that trips the circuit."""
     slow_call_seconds: Seconds | None = None
-    """A call that takes longer is slow. Needed by `slow_call_ratio`."""
 
     def __post_init__(self) -> None:
         self.__dict__.update(count_window_rules(self.__dict__))
@@ -221,20 +222,21 @@ class TimeWindow:
     """Judges the outcomes of the last `duration_seconds`, which are kept in buckets: the oldest leaves as a whole.
 
     At least one of the two ratios must be given; both lie above 0 and at most at 1, and are reached at equality.
+
+    - `duration_seconds`: how long an outcome is remembered. Above 0.
+    - `buckets`: how many buckets it is kept in. 10 to 1,000.
+    - `minimum_calls`: fewer outcomes than these are not judged.
+    - `failure_ratio`: the share of failures that trips the circuit.
+    - `slow_call_ratio`: the share of slow calls that trips the circuit.
+    - `slow_call_seconds`: a call that takes longer is slow. Needed by `slow_call_ratio`.
     """
 
     duration_seconds: Seconds = 10.0
-    """How long an outcome is remembered. Above 0."""
     buckets: int = 10
-    """How many buckets it is kept in. 10 to 1,000."""
     minimum_calls: int = 10
-    """Fewer outcomes than these are not judged."""
     failure_ratio: float | None = None
-    """The share of failures that trips the circuit."""
     slow_call_ratio: float | None = None
-    """The share of slow calls that trips the circuit."""
     slow_call_seconds: Seconds | None = None
-    """A call that takes longer is slow. Needed by `slow_call_ratio`."""
 
     def __post_init__(self) -> None:
         self.__dict__.update(time_window_rules(self.__dict__))
@@ -247,40 +249,45 @@ class CircuitBreakerConfig(CircuitBreakerRules):
     It is alive: a field that is assigned takes effect at once in every breaker that uses the object. A value out of
     range is a `ConfigError`, which is a `ValueError`, and changes nothing; a name that is no field's is an
     `AttributeError`, but in a subclass, which may have attributes of its own.
+
+    - `failure_threshold`: failures in a row that trip the circuit; a success clears the row. 1 to 16,777,215.
+    - `success_threshold`: successes of probes that reset a half-open circuit. 1 to 16,777,215; may be larger than
+      `half_open_max_calls`.
+    - `timeout_seconds`: how long the circuit stays open. 0 is legal: the next call is then a probe.
+    - `half_open_max_calls`: probes that may be in flight at once in half-open. 1 to 16,777,215.
+    - `consecutive`: whether failures in a row are judged at all. May be false where a window is set.
+    - `timeout_multiplier`: what each further trip in a row multiplies the open time by. At least 1.
+    - `timeout_jitter_ratio`: the share of the open time that chance may add, so that many clients do not probe at one
+      instant. 0 to 1.
+    - `timeout_max_seconds`: the longest open time, jitter included. Not below `timeout_seconds`; by default there is no
+      limit.
+    - `probe_timeout_seconds`: how old the newest probe must be before hung probes are written off, when all places are
+      taken. By default the longer of `timeout_seconds` and 30 s; it doubles with every write-off until the circuit is
+      closed.
+    - `count_window`: a rule over the last N outcomes; none by default.
+    - `time_window`: a rule over the outcomes of the last T; none by default.
+    - `on`: which errors are failures. Others are successes: the service did answer. What is no `Exception`, such as
+      `KeyboardInterrupt` and `asyncio.CancelledError`, is neutral whatever stands here.
+    - `ignore`: which errors are neutral: they count as nothing. Refusals (`CircuitOpenError`, `NoHealthyInstanceError`)
+      always are.
+    - `failed_result`: says of a result whether it is a failure nevertheless.
     """
 
     failure_threshold: int = 5
-    """Failures in a row that trip the circuit; a success clears the row. 1 to 16,777,215."""
     success_threshold: int = 2
-    """Successes of probes that reset a half-open circuit. 1 to 16,777,215; may be larger than `half_open_max_calls`."""
     timeout_seconds: Seconds = 30.0
-    """How long the circuit stays open. 0 is legal: the next call is then a probe."""
     half_open_max_calls: int = 3
-    """Probes that may be in flight at once in half-open. 1 to 16,777,215."""
     _: KW_ONLY
     consecutive: bool = True
-    """Whether failures in a row are judged at all. May be false where a window is set."""
     timeout_multiplier: float = 1.0
-    """What each further trip in a row multiplies the open time by. At least 1."""
     timeout_jitter_ratio: float = 0.0
-    """The share of the open time that chance may add, so that many clients do not probe at one instant. 0 to 1."""
     timeout_max_seconds: Seconds | None = None
-    """The longest open time, jitter included. Not below `timeout_seconds`; by default there is no limit."""
     probe_timeout_seconds: Seconds | None = None
-    """How old the newest probe must be before hung probes are written off, when all places are taken. By default the
-    longer of `timeout_seconds` and 30 s; it doubles with every write-off until the circuit is closed."""
     count_window: CountWindow | None = None
-    """A rule over the last N outcomes."""
     time_window: TimeWindow | None = None
-    """A rule over the outcomes of the last T."""
     on: Errors = Exception
-    """Which errors are failures. Others are successes: the service did answer. What is no `Exception`, such as
-    `KeyboardInterrupt` and `asyncio.CancelledError`, is neutral whatever stands here."""
     ignore: Errors = ()
-    """Which errors are neutral: they count as nothing. Refusals (`CircuitOpenError`, `NoHealthyInstanceError`) always
-    are."""
     failed_result: Callable[[Any], bool] | None = None
-    """Says of a result whether it is a failure nevertheless."""
 
     def __post_init__(self) -> None:
         self._complete()
@@ -323,22 +330,24 @@ class ServiceInstance(InstanceState):
 
     It is alive: `weight`, `healthy` and `connections` that are assigned are seen at once by every balancer that the
     object is registered with. `in_flight` tells the connections that those have leased.
+
+    - `id`: names the instance within its balancer; registering the same id again replaces it.
+    - `host`: a host name or an IP address; an IPv6 address stands without brackets.
+    - `port`: the port.
+    - `weight`: its share of the calls, relative to the others; 0 drains it: no new calls. A fraction counts in
+      thousandths.
+    - `healthy`: whether it may be picked. What is assigned is read as true or false.
+    - `connections`: connections that somebody else counts for it; least connections adds them to those that it leased.
+    - `metadata`: whatever else is known of it.
     """
 
     id: str
-    """Names the instance within its balancer; registering the same id again replaces it."""
     host: str
-    """A host name or an IP address; an IPv6 address stands without brackets."""
     port: int
-    """The port."""
     weight: float = 1
-    """Its share of the calls, relative to the others; 0 drains it: no new calls. A fraction counts in thousandths."""
     healthy: bool = True
-    """Whether it may be picked. What is assigned is read as true or false."""
     connections: int = 0
-    """Connections that somebody else counts for it; least connections adds them to those that it leased."""
     metadata: dict[str, Any] = field(default_factory=dict)
-    """Whatever else is known of it."""
 
     @property
     def address(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from codomyrmex.service_mesh import _native, fields
-from codomyrmex.service_mesh.models import CircuitBreakerConfig
+from codomyrmex.service_mesh.models import CircuitBreakerConfig, CountWindow, ServiceInstance, TimeWindow
 
 
 def documented(body: list[ast.stmt], owner: Any) -> Iterator[tuple[str, str, str | None]]:
@@ -61,7 +61,17 @@ def test_the_options_of_a_breaker_are_its_arguments() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [_native.CircuitBreaker, _native.LoadBalancer, _native.RetryPolicy, _native.ServiceProxy]
+    "kind",
+    [
+        _native.CircuitBreaker,
+        _native.LoadBalancer,
+        _native.RetryPolicy,
+        _native.ServiceProxy,
+        CircuitBreakerConfig,
+        CountWindow,
+        ServiceInstance,
+        TimeWindow,
+    ],
 )
 def test_help_says_what_each_argument_of_a_class_is(kind: type) -> None:
     assert kind.__doc__ is not None and ".py`" not in kind.__doc__
