@@ -2,6 +2,7 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown as Half;
 use std::os::unix::net::UnixStream as Caller;
 use std::pin::Pin;
+use std::task::{Context, Waker};
 
 use service_mesh::ListenerLimitsConfig;
 use tokio::io::AsyncWriteExt as _;
@@ -64,7 +65,7 @@ impl Driven {
     }
 
     fn has_ended(&mut self) -> bool {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut context = Context::from_waker(Waker::noop());
         self.connection.as_mut().poll(&mut context).is_ready()
     }
 
