@@ -2,6 +2,7 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown as Half;
 use std::os::unix::net::UnixStream as Caller;
 use std::pin::Pin;
+use std::task::{Context, Waker};
 
 use service_mesh::ListenerLimitsConfig;
 use tokio::io::AsyncWriteExt as _;
