@@ -235,11 +235,9 @@ impl<'a> Forward<'a> {
         let wants_upgrade = self.head.wants_upgrade;
         // Not moved from here: it is large.
         let mut sending = pin!(self.send(attempt.instance(), left));
-        let answered = match left {
-            Some(left) => {
-                let answered = alarm.within(Instant::now() + left, sending.as_mut()).await;
-                answered.unwrap_or(Err(Failure::TimedOut))?
-            }
+        // One that no clock can tell is none.
+        let answered = match left.and_then(|left| Instant::now().checked_add(left)) {
+            Some(limit) => alarm.within(limit, sending.as_mut()).await.unwrap_or(Err(Failure::TimedOut))?,
             None => sending.await?,
         };
         check(&answered.response, wants_upgrade)?;
