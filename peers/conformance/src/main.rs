@@ -1,8 +1,8 @@
 //! Replays the scenarios of a circuit breaker against the peers and prints the table of COMPARE.md: who fails what.
 //!
 //! Every make is asked only what it can be configured to do, and only what can be seen of it from outside; see
-//! [`script`]. Ours goes the same way, with the system's clock, so that the table says nothing that is due to the way.
-//! All of it happens on a [`clock`] that is moved by hand, which no peer offers.
+//! [`script`]. Ours goes the same way, so that the table says nothing that is due to the way. All of it happens on a
+//! [`clock`] that is moved by hand, which no peer offers.
 #![deny(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "the table is its answer")]
 

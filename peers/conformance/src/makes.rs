@@ -7,7 +7,7 @@ use std::time::Duration;
 use failsafe::futures::CircuitBreaker as _;
 use failsafe::{backoff, failure_policy};
 use recloser::{AsyncRecloser, Recloser};
-use service_mesh::{Answer, CircuitBreaker, CircuitBreakerConfig, CircuitState, Classify};
+use service_mesh::{Answer, CircuitBreaker, CircuitBreakerConfig, CircuitState, Classify, Environment};
 use service_mesh_conformance::ReplyKind;
 use tower::{Layer, Service};
 use tower_resilience_circuitbreaker::{
@@ -16,6 +16,7 @@ use tower_resilience_circuitbreaker::{
 };
 
 use crate::circuit::{Breaker, Ending, Function, is_failure};
+use crate::clock::ByHand;
 
 /// A make of breaker.
 pub(crate) struct Make {
@@ -35,7 +36,8 @@ pub(crate) const MAKES: [Make; 4] = [
 
 #[expect(clippy::unnecessary_wraps, reason = "a make may be unable; ours is not")]
 fn ours(config: &CircuitBreakerConfig) -> Option<Box<dyn Breaker>> {
-    Some(Box::new(Ours(CircuitBreaker::with_config("b", config.clone()))))
+    let environment = Environment::system().with_clock(ByHand);
+    Some(Box::new(Ours(CircuitBreaker::builder("b").config(config.clone()).environment(environment).build())))
 }
 
 /// Without the settings that no peer has. A timeout of zero is none of theirs either: with a clock that stands, they
