@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,8 +54,6 @@ pub(crate) struct Surroundings {
     pub(crate) stories: Stories,
     sidecar: Sidecar,
     journal: Journal,
-    /// Whether the journal tells of circuits.
-    tells_circuits: AtomicBool,
     shutdown: Shutdown,
     environment: Environment,
     discovery: Mutex<Discovery>,
@@ -97,18 +94,18 @@ impl Control {
     pub fn start(sidecar: &Sidecar, shutdown: Shutdown, apply: Apply) -> Result<Self, String> {
         let mesh = sidecar.mesh();
         let environment = Environment::system();
+        let journal = Journal::stderr();
         let surroundings = Arc::new(Surroundings {
             mesh: mesh.clone(),
             sidecar: sidecar.clone(),
-            journal: Journal::stderr(),
-            tells_circuits: AtomicBool::new(false),
             stories: Stories::default(),
             shutdown,
-            discovery: Mutex::new(Discovery::new(environment.clone())),
-            health: Mutex::new(Health::new(environment.clone())),
+            discovery: Mutex::new(Discovery::new(environment.clone(), journal.clone())),
+            health: Mutex::new(Health::new(environment.clone(), journal.clone())),
             metrics: Mutex::default(),
             reloads: Mutex::default(),
             environment,
+            journal,
         });
         let policy = mesh.policy();
         let admin = policy.admin.as_ref().map(bind).transpose()?;
@@ -127,14 +124,11 @@ impl Control {
         self
     }
 
-    /// The same, which also tells on the error output when a circuit changes its state.
+    /// The same, which also tells on the error output when a circuit changes its state, when an instance falls ill or
+    /// recovers, and when discovery fails.
     #[must_use]
     pub fn telling(self) -> Self {
-        // Whoever comes by a reload at this moment would be told of twice or never; but reloads come later.
-        self.surroundings.tells_circuits.store(true, Ordering::Relaxed);
-        for service in self.surroundings.mesh.services() {
-            service.subscribe(self.surroundings.journal.clone());
-        }
+        self.surroundings.journal.tell_changes();
         self
     }
 
@@ -326,9 +320,7 @@ impl Surroundings {
     fn follow(&self) {
         for fresh in lock(&self.metrics).follow(&self.mesh) {
             fresh.subscribe(self.stories.clone());
-            if self.tells_circuits.load(Ordering::Relaxed) {
-                fresh.subscribe(self.journal.clone());
-            }
+            fresh.subscribe(self.journal.clone());
         }
         lock(&self.discovery).follow(&self.mesh);
         lock(&self.health).follow(&self.mesh);

@@ -1,5 +1,5 @@
-//! What the sidecar tells whoever operates it, as it happens: a line on the error output for another policy and for a
-//! circuit that changes its state.
+//! What the sidecar tells whoever operates it, as it happens: a line on the error output for another policy, and for what
+//! becomes of services: a circuit that changes its state, an instance that falls ill, a search that fails.
 //!
 //! Calls change circuits, and no call waits until somebody has read of it. So lines go through a queue to a thread that
 //! writes them; what comes while the queue is full is counted, and the next line says how many are missing. An error
@@ -7,7 +7,7 @@
 
 use std::fmt::{self, Display};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -23,6 +23,8 @@ const QUEUE: usize = 1024;
 pub(crate) struct Journal(Arc<Inner>);
 
 struct Inner {
+    /// Ordering: Relaxed; a line more or less at the moment when it is set.
+    tells_changes: AtomicBool,
     /// None when it is closed, or could not begin.
     queue: Mutex<Option<SyncSender<String>>>,
     /// Lines that found no place since the last one that did.
@@ -69,7 +71,12 @@ impl Journal {
         // Without a thread there is no journal, and everything else.
         let began = thread::Builder::new().name(String::from("journal")).spawn(write);
         let queue = Mutex::new(began.is_ok().then_some(queue));
-        Self(Arc::new(Inner { queue, missing: AtomicU64::new(0), done: Mutex::new(done) }))
+        Self(Arc::new(Inner {
+            tells_changes: AtomicBool::new(false),
+            queue,
+            missing: AtomicU64::new(0),
+            done: Mutex::new(done),
+        }))
     }
 
     /// Tells this, line by line. It does not wait.
@@ -87,12 +94,39 @@ impl Journal {
         }
     }
 
+    /// From now on it also tells what becomes of services.
+    pub(crate) fn tell_changes(&self) {
+        self.0.tells_changes.store(true, Ordering::Relaxed);
+    }
+
+    /// Something has become of a service.
+    pub(crate) fn change(&self, level: Level, text: impl Display) {
+        if self.0.tells_changes.load(Ordering::Relaxed) {
+            self.tell(level, text);
+        }
+    }
+
     /// Writes what is left, and nothing more; for no longer than this.
     pub(crate) fn close(&self, patience: Duration) {
         drop(self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
         let done = self.0.done.lock().unwrap_or_else(PoisonError::into_inner);
         // Where the thread hangs in a write, it ends with the process.
         let _ = done.recv_timeout(patience);
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// One that ends when it is asked what it has told.
+    pub(crate) fn kept() -> (Self, impl FnOnce() -> String) {
+        let (sender, told) = std::sync::mpsc::channel::<Vec<u8>>();
+        let journal = Self::to(tests::Kept(sender));
+        let kept = journal.clone();
+        let tell = move || {
+            kept.close(Duration::from_secs(20));
+            String::from_utf8(told.try_iter().collect::<Vec<_>>().concat()).unwrap()
+        };
+        (journal, tell)
     }
 }
 
@@ -104,7 +138,7 @@ impl Listener for Journal {
     fn on_event(&self, event: &Event) {
         if let EventKind::Transition(change) = &event.kind {
             let level = if change.to == CircuitState::Open { Level::Warn } else { Level::Info };
-            self.tell(level, format_args!("circuit {event}"));
+            self.change(level, format_args!("circuit {event}"));
         }
     }
 }
@@ -138,6 +172,19 @@ mod tests {
         }
     }
 
+    pub(super) struct Kept(pub(super) Sender<Vec<u8>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     fn journal() -> (Journal, Sender<()>, Receiver<Vec<u8>>) {
         let (free, stuck) = channel();
         let (told, written) = channel();
@@ -152,11 +199,15 @@ mod tests {
 
     #[test]
     fn a_circuit_tells_when_it_changes_its_state_and_why() {
-        let (journal, free, out) = journal();
+        let (journal, told) = Journal::kept();
         let circuit = CircuitBreaker::builder("pay/a").listener(journal.clone()).build();
+        circuit.force_open();
+        circuit.reset();
+        // It is told to from here on.
+        journal.tell_changes();
         (0..5).for_each(|_| circuit.record_failure());
         circuit.reset();
-        let told = written(&journal, free, &out);
+        let told = told();
         let lines: Vec<&str> = told.lines().collect();
         assert!(lines[0].starts_with("service-mesh: warn: circuit pay/a: closed -> open: 5 failures"), "{told}");
         assert_eq!(lines[1..], ["service-mesh: info: circuit pay/a: open -> closed: reset"]);

@@ -43,7 +43,7 @@ impl Launched {
         self
     }
 
-    /// The same, which also tells on the error output when a circuit changes its state.
+    /// The same, which also tells on the error output what becomes of services.
     pub(crate) fn telling(mut self) -> Self {
         self.control = self.control.telling();
         self

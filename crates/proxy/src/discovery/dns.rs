@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -16,7 +17,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use service_mesh::{Authority, DiscoveryConfig, DiscoveryQuery, Environment, ServiceInstance};
 
-use super::{Answer, Held, Next, SharedLook, Source, Step, lock};
+use super::{Answer, Held, Looking, Next, Source, Step};
 
 /// How long one question may take before it is asked again, of another server if there is one.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,7 +35,7 @@ pub(super) struct Dns {
     known: BTreeMap<(Name, RecordType), Records>,
     held: Held,
     environment: Environment,
-    look: SharedLook,
+    look: Arc<Looking>,
     /// How long to wait before the name is asked for again.
     ask_again: Duration,
 }
@@ -58,7 +59,7 @@ struct Target {
 }
 
 impl Dns {
-    pub(super) fn new(config: &DiscoveryConfig, held: Held, environment: Environment, look: SharedLook) -> Self {
+    pub(super) fn new(config: &DiscoveryConfig, held: Held, environment: Environment, look: Arc<Looking>) -> Self {
         Self {
             query: config.query.clone(),
             server: config.server,
@@ -84,15 +85,13 @@ impl Dns {
         }
         // What was not asked for this time belongs to targets that are gone.
         self.known.retain(|question, _| asked.questions.contains(question));
-        let mut look = lock(&self.look);
         match found {
             Ok(instances) => {
-                look.answered = Some(self.environment.now());
-                look.failure = asked.failure;
+                self.look.answered(self.environment.now(), asked.failure);
                 Answer::Found { instances, ttl: asked.ttl.unwrap_or_default() }
             }
             Err(failure) => {
-                look.failure = Some(failure);
+                self.look.failed(failure);
                 Answer::Failed
             }
         }
@@ -222,13 +221,13 @@ impl Source for Dns {
                     Ok(answer) => answer,
                     Err(_elapsed) => {
                         self.resolver = None;
-                        lock(&self.look).failure = Some(format!("no answer in {PATIENCE:?}"));
+                        self.look.failed(format!("no answer in {PATIENCE:?}"));
                         Answer::Failed
                     }
                 };
                 let Step { publish, ask_again } = self.held.hear(answer, self.environment.now());
                 self.ask_again = ask_again;
-                lock(&self.look).in_grace = self.held.is_in_grace();
+                self.look.is_in_grace(self.held.is_in_grace());
                 if let Some(instances) = publish {
                     return instances;
                 }

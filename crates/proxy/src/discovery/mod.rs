@@ -11,18 +11,22 @@
 mod dns;
 mod file;
 mod held;
+mod look;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use service_mesh::{DiscoveryConfig, Environment, Mesh, ServiceInstance, ServicePolicy, ServiceProxy, Timestamp};
+use service_mesh::{DiscoveryConfig, Environment, Mesh, ServiceInstance, ServicePolicy, ServiceProxy};
 use tokio::task::AbortHandle;
 
 use self::dns::Dns;
 use self::file::Listed;
 use self::held::{Answer, Held, Step};
+pub(crate) use self::look::Look;
+use self::look::Looking;
+use crate::journal::Journal;
 
 /// Yields the sets of instances of one service.
 pub(crate) trait Source: Send {
@@ -34,31 +38,18 @@ pub(crate) trait Source: Send {
 pub(crate) type Next<'a> = Pin<Box<dyn Future<Output = Vec<ServiceInstance>> + Send + 'a>>;
 
 /// The sources of all services of a mesh. Dropped, it ends them; the instances stay as they are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Discovery {
     running: BTreeMap<String, Running>,
     environment: Environment,
+    journal: Journal,
 }
-
-/// What is known of looking for the instances of one service, for those who ask.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Look {
-    /// When somebody answered for the last time.
-    pub(crate) answered: Option<Timestamp>,
-    /// What has gone wrong since.
-    pub(crate) failure: Option<String>,
-    /// Whether the answers are empty, and not believed yet.
-    pub(crate) in_grace: bool,
-}
-
-/// [`Look`], while the source goes on.
-pub(crate) type SharedLook = Arc<Mutex<Look>>;
 
 #[derive(Debug)]
 struct Running {
     proxy: ServiceProxy,
     config: Option<DiscoveryConfig>,
-    look: SharedLook,
+    look: Arc<Looking>,
     task: AbortHandle,
 }
 
@@ -70,8 +61,8 @@ impl Drop for Running {
 
 impl Discovery {
     /// Nobody is looked for yet.
-    pub(crate) fn new(environment: Environment) -> Self {
-        Self { running: BTreeMap::new(), environment }
+    pub(crate) fn new(environment: Environment, journal: Journal) -> Self {
+        Self { running: BTreeMap::new(), environment, journal }
     }
 
     /// Looks for the instances of the services that the mesh has now, as its policy says. To be called at the start and
@@ -101,11 +92,11 @@ impl Discovery {
     /// What is known of the looking, by service; of those that are looked for.
     pub(crate) fn looks(&self) -> BTreeMap<String, Look> {
         let searched = self.running.iter().filter(|(_, running)| running.config.is_some());
-        searched.map(|(name, running)| (name.clone(), lock(&running.look).clone())).collect()
+        searched.map(|(name, running)| (name.clone(), running.look.look())).collect()
     }
 
     fn begin(&self, proxy: ServiceProxy, service: &ServicePolicy) -> Running {
-        let look = SharedLook::default();
+        let look = Arc::new(Looking::new(proxy.name(), &self.journal));
         let mut source: Box<dyn Source> = match &service.discovery {
             Some(config) => {
                 let held = Held::new(config, !proxy.load_balancer().endpoints().is_empty());
@@ -121,10 +112,6 @@ impl Discovery {
         });
         Running { proxy, config: service.discovery.clone(), look, task: task.abort_handle() }
     }
-}
-
-fn lock(look: &SharedLook) -> std::sync::MutexGuard<'_, Look> {
-    look.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

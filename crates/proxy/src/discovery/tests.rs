@@ -4,6 +4,7 @@ use service_mesh::Mesh;
 
 use super::Discovery;
 use super::dns::tests::NameServer;
+use crate::journal::Journal;
 use service_mesh::Environment;
 
 fn file(server: &NameServer) -> String {
@@ -33,7 +34,7 @@ async fn instances_come_and_go_as_the_name_says_and_those_that_stay_keep_everyth
     let server = NameServer::start().await;
     server.addresses("api.test", &["10.0.0.1", "10.0.0.2"]);
     let mesh: Mesh = file(&server).parse().unwrap();
-    let mut discovery = Discovery::new(Environment::system());
+    let mut discovery = Discovery::new(Environment::system(), Journal::stderr());
     discovery.follow(&mesh);
     becomes(&mesh, &["10.0.0.1:80", "10.0.0.2:80"]).await;
     let api = mesh.service("api").unwrap();
@@ -63,7 +64,7 @@ async fn a_list_has_the_last_word_when_it_takes_over() {
     let server = NameServer::start().await;
     server.addresses("api.test", &["10.0.0.1"]);
     let mesh: Mesh = file(&server).parse().unwrap();
-    let mut discovery = Discovery::new(Environment::system());
+    let mut discovery = Discovery::new(Environment::system(), Journal::stderr());
     discovery.follow(&mesh);
     becomes(&mesh, &["10.0.0.1:80"]).await;
     mesh.reload("[services.api]\ninstances = [{ id = 'a', host = 'a', port = 80 }]").unwrap();

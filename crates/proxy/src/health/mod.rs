@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use self::judge::Judge;
 use self::probe::probe;
+use crate::journal::{Journal, Level};
 
 /// How often the list of instances is compared with those that are asked: discovery and the hand of an operator change it.
 const RECONCILE: Duration = Duration::from_secs(1);
@@ -26,10 +27,11 @@ const RECONCILE: Duration = Duration::from_secs(1);
 const JITTER: f64 = 0.1;
 
 /// The health checks of all services of a mesh. Dropped, it ends them; the instances stay as they were marked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Health {
     running: BTreeMap<String, Running>,
     environment: Environment,
+    journal: Journal,
 }
 
 /// What was found when an instance was asked the last time.
@@ -61,8 +63,8 @@ impl Drop for Running {
 
 impl Health {
     /// Nobody is asked yet.
-    pub(crate) fn new(environment: Environment) -> Self {
-        Self { running: BTreeMap::new(), environment }
+    pub(crate) fn new(environment: Environment, journal: Journal) -> Self {
+        Self { running: BTreeMap::new(), environment, journal }
     }
 
     /// Asks the instances of the services that the mesh has now, as its policy says. To be called at the start and after
@@ -120,6 +122,7 @@ impl Health {
             config: config.clone(),
             checked: Arc::clone(&checked),
             environment: self.environment.clone(),
+            journal: self.journal.clone(),
             asked: BTreeMap::new(),
         };
         let task = tokio::spawn(rounds.go());
@@ -133,6 +136,7 @@ struct Rounds {
     config: HealthCheckConfig,
     checked: Arc<Mutex<BTreeMap<String, Checked>>>,
     environment: Environment,
+    journal: Journal,
     /// By id, with what was registered: one that left and came back may be at another place, and has its first health.
     asked: BTreeMap<String, (Arc<ServiceInstance>, AbortHandle)>,
 }
@@ -174,6 +178,7 @@ impl Rounds {
     fn ask(&self, endpoint: EndpointStatus) -> impl Future<Output = ()> + Send + use<> {
         let EndpointStatus { instance, healthy, .. } = endpoint;
         let (config, environment) = (self.config.clone(), self.environment.clone());
+        let (journal, name) = (self.journal.clone(), format!("{}/{}", self.proxy.name(), instance.id));
         let (balancer, checked) = (self.proxy.load_balancer().clone(), Arc::clone(&self.checked));
         let is_known = lock(&checked).contains_key(&instance.id);
         let mut judge = Judge::new(config.rise(), config.fall(), healthy, is_known);
@@ -182,8 +187,13 @@ impl Rounds {
                 let answer = probe(&config, &instance).await;
                 let good = answer.is_ok();
                 let said = answer.unwrap_or_else(|bad| bad);
+                let changed = judge.hear(good);
+                if let Some(healthy) = changed {
+                    let (level, is) = if healthy { (Level::Info, "healthy") } else { (Level::Warn, "unhealthy") };
+                    journal.change(level, format_args!("instance {name} is {is}: {said}"));
+                }
                 lock(&checked).insert(instance.id.clone(), Checked { good, said, at: environment.now() });
-                if let Some(healthy) = judge.hear(good) {
+                if let Some(healthy) = changed {
                     balancer.mark_healthy(&instance.id, healthy);
                 }
                 let factor = 1.0 - JITTER + 2.0 * JITTER * environment.chance().ratio();

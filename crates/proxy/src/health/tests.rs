@@ -108,7 +108,9 @@ async fn becomes(mesh: &Mesh, healthy: bool) {
 async fn an_instance_that_falls_ill_is_marked_and_one_that_recovers_too() {
     let instance = Instance::start().await;
     let mesh: Mesh = file(instance.port, OFTEN).parse().unwrap();
-    let mut health = Health::new(Environment::system());
+    let (journal, told) = Journal::kept();
+    journal.tell_changes();
+    let mut health = Health::new(Environment::system(), journal);
     health.follow(&mesh);
     instance.well.store(false, Ordering::Relaxed);
     becomes(&mesh, false).await;
@@ -116,13 +118,17 @@ async fn an_instance_that_falls_ill_is_marked_and_one_that_recovers_too() {
     instance.well.store(true, Ordering::Relaxed);
     becomes(&mesh, true).await;
     assert!(health.checked()["a"]["a"].good);
+    assert_eq!(
+        told(),
+        "service-mesh: warn: instance a/a is unhealthy: status 503\nservice-mesh: info: instance a/a is healthy: status 204\n"
+    );
 }
 
 #[tokio::test]
 async fn a_reload_that_changes_nothing_goes_on_and_one_without_checks_forgets_them() {
     let instance = Instance::start().await;
     let mesh: Mesh = file(instance.port, OFTEN).parse().unwrap();
-    let mut health = Health::new(Environment::system());
+    let mut health = Health::new(Environment::system(), Journal::stderr());
     health.follow(&mesh);
     let task = health.running["a"].task.id();
     health.follow(&mesh);
@@ -149,6 +155,7 @@ async fn who_comes_is_asked_and_who_goes_is_forgotten() {
         config: HealthCheckConfig::builder().kind(HealthCheckType::Tcp).build().unwrap(),
         checked: Arc::default(),
         environment: Environment::system(),
+        journal: Journal::stderr(),
         asked: BTreeMap::new(),
     };
     rounds.reconcile();

@@ -10,6 +10,11 @@ use service_mesh::DiscoveryConfig;
 use tokio::net::UdpSocket;
 
 use super::*;
+use crate::journal::Journal;
+
+fn looking() -> Arc<Looking> {
+    Arc::new(Looking::new("api", &Journal::stderr()))
+}
 
 /// A name server: what it says to each question may be changed at any time.
 #[derive(Clone)]
@@ -66,7 +71,7 @@ impl NameServer {
     fn source(&self, query: DiscoveryQuery) -> Dns {
         let mut config = DiscoveryConfig::new(query);
         config.server = Some(self.address);
-        Dns::new(&config, Held::new(&config, false), Environment::system(), SharedLook::default())
+        Dns::new(&config, Held::new(&config, false), Environment::system(), looking())
     }
 }
 
@@ -121,7 +126,7 @@ async fn no_such_name_and_no_addresses_are_answers_and_an_error_of_the_server_is
     server.say("api.test", RecordType::A, Says::Fails);
     server.say("api.test", RecordType::AAAA, Says::Fails);
     assert_eq!(dns.ask().await, Answer::Failed);
-    assert!(lock(&dns.look).failure.as_ref().unwrap().contains("api.test"));
+    assert!(dns.look.look().failure.as_ref().unwrap().contains("api.test"));
 }
 
 #[tokio::test]
@@ -135,7 +140,7 @@ async fn where_one_kind_of_address_fails_the_last_ones_stand_in() {
     let (instances, ttl) = found(dns.ask().await);
     assert_eq!(instances, ["10.0.0.9:8080*1", "[2001:db8::1]:8080*1"]);
     assert_eq!(ttl, Duration::ZERO, "what failed is asked for soon");
-    assert!(lock(&dns.look).failure.is_some() && lock(&dns.look).answered.is_some());
+    assert!(dns.look.look().failure.is_some() && dns.look.look().answered.is_some());
     // Who was never told is not waited for, if there is anybody else.
     let mut dns = server.source(name());
     assert_eq!(found(dns.ask().await).0, ["10.0.0.9:8080*1"]);
@@ -184,7 +189,7 @@ async fn a_target_that_cannot_be_looked_up_keeps_its_addresses() {
 #[tokio::test]
 async fn an_address_needs_no_name_server() {
     let config = DiscoveryConfig::new(DiscoveryQuery::Dns("[::1]:80".parse().unwrap()));
-    let mut dns = Dns::new(&config, Held::new(&config, false), Environment::system(), SharedLook::default());
+    let mut dns = Dns::new(&config, Held::new(&config, false), Environment::system(), looking());
     assert_eq!(dns.next().await, [ServiceInstance::new("[::1]:80", "::1", 80)]);
 }
 
