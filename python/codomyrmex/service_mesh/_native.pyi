@@ -42,6 +42,7 @@ __all__ = [
     "RetryPolicy",
     "ServiceProxy",
     "Unbegun",
+    "__version__",
     "claim_interpreter",
     "count_window_rules",
     "guard_with_circuit_breaker",
