@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ from codomyrmex.service_mesh.demo import script
 
 STORY = Path(__file__).parents[3] / "crates/story"
 COMMAND = [sys.executable, "-X", "faulthandler", "-m", "codomyrmex.service_mesh"]
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Sees that programs hear of Ctrl-C: in the background of some shells they are born deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def told(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -56,6 +65,7 @@ def test_its_parts_are_called_as_those_of_the_demo_in_rust() -> None:
 
 
 @pytest.mark.thread_unsafe
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_tells_what_is_known_until_then() -> None:
     with subprocess.Popen([*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None and demo.stderr is not None
@@ -71,6 +81,7 @@ def test_ctrl_c_tells_what_is_known_until_then() -> None:
 
 
 @pytest.mark.thread_unsafe
+@pytest.mark.usefixtures("heard")
 def test_a_closed_pipe_is_no_error() -> None:
     with subprocess.Popen([*COMMAND, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None and demo.stderr is not None
